@@ -1,0 +1,46 @@
+"""Fit once: `python fit_once.py DATA PARAMETERS` (a JSON object) prints what came out as one JSON line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from headstart import ImageClassifier
+from headstart.core.progress import Progress
+
+
+class Steps(Progress):
+    """Keeps the time of every step apart, also of those that share a name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.all: list[tuple[str, float, int | None]] = []
+
+    @contextmanager
+    def _shown(self, name: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+        start = time.perf_counter()
+        try:
+            yield lambda done: None
+        finally:
+            self.all.append((name, time.perf_counter() - start, total))
+
+
+def main(data: str, parameters: str) -> None:
+    """Fit and print."""
+    steps = Steps()
+    classifier = ImageClassifier(**json.loads(parameters)).fit(data, progress=steps)
+    result = {
+        "accuracy": classifier.test_.figures["accuracy"].value,
+        "steps": steps.all,
+        "history": classifier.history_.to_dict("records"),
+        "counts": classifier.counts_,
+        "notes": classifier.notes_,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,78 @@
+"""The command line: one short file a verb, loaded only when that verb is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from headstart.core.errors import HeadstartError
+
+VERBS = {
+    "fit": "Learn a classifier from a folder of labelled pictures.",
+    "predict": "Name what is in pictures.",
+    "evaluate": "Measure a model on labelled pictures it has not seen.",
+    "check": "Say what is wrong with a folder of labelled pictures.",
+    "preview": "Draw what the network sees of pictures: crop, plain and augmented.",
+    "recipes": "List the tutorials that fit --recipe runs.",
+    "summary": "Show a network layer group by layer group, trainable or frozen.",
+    "models": "List the pretrained backbones and what is usable now.",
+    "cache": "Show or clear the cache of features.",
+    "demo": "Run the whole job on handwritten digits.",
+}
+INTERRUPTED = 130
+
+
+class LazyGroup(click.Group):
+    """A group whose verbs are imported when used, so that --help and predict start at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the verbs in the order of a first day's work."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a verb's command."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"headstart.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="headstart")
+def app() -> None:
+    """Turn a folder of labelled pictures into an image classifier you can trust."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line; errors are one line on standard error and exit code 2."""
+    try:
+        app.main(args=arguments, prog_name="headstart", standalone_mode=False)
+    except HeadstartError as error:
+        _fail(str(error), 2)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2)
+    except (KeyboardInterrupt, click.Abort):
+        _fail(
+            "interrupted; nothing half-written is left. The same command continues from the features cached so far.",
+            INTERRUPTED,
+        )
+    except BrokenPipeError:  # `headstart … | head`
+        sys.stderr.close()
+        sys.exit(0)
+    except (MemoryError, OSError) as error:  # a full disk or short memory somewhere unforeseen
+        _fail(f"{error or 'memory is short'}. Free some memory or disk space, and check the paths.", 2)
+
+
+def _fail(message: str, code: int) -> None:
+    click.echo(f"headstart: {message}", err=True)
+    sys.exit(code)

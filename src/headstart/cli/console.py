@@ -1,0 +1,101 @@
+"""What the verbs share: progress on standard error, and numbers as people read them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from headstart.core.progress import Progress
+
+_EPOCH = {"loss": "loss", "accuracy": "accuracy", "val_loss": "validation loss", "val_accuracy": "accuracy"}
+
+
+class ConsoleProgress(Progress):
+    """Progress drawn on standard error: count, pictures a second, time left; notes as lines.
+
+    Args:
+        quiet: Draw no progress; notes are shown all the same.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        super().__init__()
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._quiet = quiet
+
+    def note(self, text: str) -> None:
+        """Show one sentence."""
+        super().note(text)
+        self._console.print(f"note: {text}", style="yellow", markup=False)
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """Show one line of an epoch: its number, loss and accuracy on training and validation, pictures a second."""
+        if not self._quiet:
+            parts = [f"epoch {row['epoch']:>3.0f}"]
+            parts += [f"{words} {row[name]:.3f}" for name, words in _EPOCH.items() if name in row]
+            if "pictures_per_second" in row:
+                parts.append(f"{row['pictures_per_second']:,.0f} pictures/s")
+            self._console.print("  ".join(parts), markup=False)
+
+    @contextmanager
+    def _shown(self, name: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+        from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            def render(self, task: Any) -> Text:
+                return Text("" if not task.speed else f"{task.speed:,.0f} {unit}/s", style="cyan")
+
+        if self._quiet or not self._console.is_terminal:
+            start, done_last = time.perf_counter(), 0
+
+            def remember(done: int) -> None:
+                nonlocal done_last
+                done_last = done
+
+            yield remember
+            if not self._quiet and done_last:
+                seconds = time.perf_counter() - start
+                self._console.print(f"{name}: {done_last:,} {unit} in {seconds:.1f} s", markup=False)
+            return
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()]
+        with Bars(*(columns if total else columns[:1]), console=self._console, transient=True) as bars:
+            task = bars.add_task(name, total=total)
+            yield lambda done: bars.update(task, completed=done)
+
+
+def number(figure: dict[str, float] | None) -> str:
+    """Return a figure with its interval, such as `0.954 (0.909 to 0.978)`."""
+    return "" if figure is None else f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
+
+
+def size(number_of_bytes: float) -> str:
+    """Return a size as people read it, such as `18.4 MB`."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if number_of_bytes < 1000:
+            return f"{number_of_bytes:.0f} {unit}" if unit == "B" else f"{number_of_bytes:.1f} {unit}"
+        number_of_bytes /= 1000
+    return f"{number_of_bytes:.1f} TB"
+
+
+def table(*columns: str) -> Any:
+    """Return an empty rich table without lines, its numeric columns (named with a trailing `#`) to the right."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left")
+    return made
+
+
+def show(*parts: Any) -> None:
+    """Print results on standard output."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for part in parts:
+        console.print(part, markup=False)

@@ -1,0 +1,155 @@
+"""`headstart fit FOLDER`: learn, test once, write the model folder."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from headstart.cli.options import layers, named_numbers, named_values, side_or_sides, whole_numbers
+from headstart.core.errors import SettingError, unknown_name
+
+# Options that are not parameters of `ImageClassifier`.
+OWN = ("data", "out", "recipe", "config", "resume", "log", "quiet", "as_json")
+
+
+def parameters(ctx: click.Context) -> dict[str, Any]:
+    """Return the parameters of `ImageClassifier` that were given: by the recipe, over it the file, over it the options.
+
+    What was given nowhere is left to the constructor. Tables of the recipe and the file, such as `training`, are one
+    value; `--training` alone changes single settings of them.
+
+    Raises:
+        SettingError: A file cannot be read, or a name in it is no parameter.
+        click.BadParameter: A value in a file is of the wrong kind.
+    """
+    found: dict[str, Any] = {}
+    if ctx.params["recipe"]:
+        from headstart.learn.recipes import load_recipe
+
+        recipe = load_recipe(ctx.params["recipe"])
+        found |= _from_file(ctx, recipe.parameters, f"recipe {recipe.name}")
+    if ctx.params["config"]:
+        found |= _from_file(ctx, _read_toml(ctx.params["config"]), ctx.params["config"])
+    given = {
+        name: value
+        for name, value in ctx.params.items()
+        if name not in OWN and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+    }
+    if isinstance(given.get("training"), dict):
+        given["training"] = {**(found.get("training") or {}), **given["training"]}
+    return {**found, **given}
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise SettingError(
+            f"{path} cannot be used as a config: {error}. Give a TOML file such as `seed = 1`."
+        ) from None
+
+
+def _from_file(ctx: click.Context, values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Check names and kinds of a file's values by the options of the same names."""
+    options = {option.name: option for option in ctx.command.params if option.name not in OWN}
+    for name in values:
+        if name not in options:
+            raise unknown_name(f"setting in {where}", name, [str(known) for known in options], "`headstart fit --help`")
+    return {name: _checked(ctx, options[name], value) for name, value in values.items()}
+
+
+def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
+    if not isinstance(value, (list, dict)):
+        return option.process_value(ctx, value)
+    kinds = {named_numbers: dict, named_values: dict, layers: list, whole_numbers: list, side_or_sides: list}
+    read: Callable[..., Any] | None = option.callback
+    if read is None or not isinstance(value, kinds[read]):
+        raise click.BadParameter(f"{value!r} is a {'list' if isinstance(value, list) else 'table'}", ctx, option)
+    return read(ctx, option, value)
+
+
+@click.command("fit")
+@click.argument("data", type=click.Path())
+@click.option("--out", type=click.Path(), help="Folder for the model.  [default: NAME-model]")
+@click.option("--recipe", help="A tutorial by name; `headstart recipes` lists them. Other options change it.")
+@click.option("--config", type=click.Path(), help="TOML file with these settings, as in a recipe.")
+@click.option("--backbone", default="efficientnet_lite0", show_default=True, help="See `headstart models`.")
+@click.option("--method", default="auto", show_default=True, help="frozen, finetune, or auto: what validation prefers.")
+@click.option("--head", default="linear", show_default=True, help="linear, mlp or prototype.")
+@click.option("--hidden", default="256", show_default=True, callback=whole_numbers, help="Hidden sizes of the mlp.")
+@click.option("--dropout", type=float, default=0.5, show_default=True, help="Dropout of the mlp.")
+@click.option("--epochs", type=int, default=10, show_default=True, help="Epochs of the mlp.")
+@click.option("--batch-size", type=int, default=32, show_default=True, help="Batch size of the mlp.")
+@click.option("--learning-rate", type=float, help="Learning rate of the mlp.")
+@click.option("--output", default="softmax", show_default=True, help="softmax, or sigmoid.")
+@click.option("--image-size", callback=side_or_sides, help="Side, or height,width, in pixels.")
+@click.option("--pooling", help="avg, max or flatten.  [default: the backbone's]")
+@click.option("--fit-mode", default="crop", show_default=True, help="crop, pad (letterbox) or squash.")
+@click.option("--views", type=int, default=1, show_default=True, help="Views a picture; all but one are augmented.")
+@click.option("--augmentation", callback=named_numbers, help="none, flip, light, standard, strong, and NAME=NUMBER,…")
+@click.option(
+    "--unfreeze", callback=layers, help="Fine-tune a stage and above, all, the last N layers, or STAGE=EPOCHS,…"
+)
+@click.option("--training", callback=named_values, help="Settings of fine-tuning: NAME=VALUE,… such as epochs=10.")
+@click.option("--budget", help="Time that fine-tuning may take, such as 10m.  [default: 2m for auto]")
+@click.option("--class-weight", callback=named_numbers, help="balanced, or NAME=NUMBER,…")
+@click.option("--weights", type=click.Path(), help="A file with the backbone's weights.")
+@click.option("--validation-size", type=float, default=0.15, show_default=True, help="Share for choosing.")
+@click.option("--test-size", type=float, default=0.2, show_default=True, help="Share for the final figure.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--precision", default="auto", show_default=True, help="auto, float32 or bfloat16, of the features.")
+@click.option("--resume", is_flag=True, help="Continue the fine-tuning that the same command began.")
+@click.option("--log", help="Log epochs: tensorboard:FOLDER, mlflow or mlflow:EXPERIMENT.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    data: str,
+    out: str | None,
+    resume: bool,
+    log: str | None,
+    quiet: bool,
+    as_json: bool,
+    **_: Any,
+) -> None:
+    """Learn a classifier from DATA: a folder of class folders, or a CSV or Parquet manifest.
+
+    The model folder holds model.onnx, weights.safetensors and model.json. Test pictures are touched once.
+    """
+    from headstart.cli.console import ConsoleProgress
+    from headstart.cli.result import show_fit, summary
+
+    given = parameters(ctx)
+    progress = ConsoleProgress(quiet=quiet or as_json)
+    target = out or f"{Path(data).resolve().stem}-model"
+    with progress.step("import libraries"):
+        from headstart.learn.classifier import ImageClassifier
+        from headstart.learn.loggers import make_logger
+    logger = make_logger(log) if log else None
+    logged: list[float] = []
+
+    def on_epoch(row: dict[str, float]) -> None:
+        progress.epoch(row)
+        if logger is not None:
+            logger(row)
+        logged.append(row["epoch"])
+
+    classifier = ImageClassifier(**given)
+    classifier.fit(data, out=target, resume=resume, progress=progress, on_epoch=on_epoch)
+    if logger is not None and not logged:  # the epochs of a head on frozen features take milliseconds
+        for row in classifier.history_.to_dict("records"):
+            logger(row)
+    result = summary(classifier, target)
+    if as_json:
+        click.echo(json.dumps(result, ensure_ascii=False))
+    else:
+        show_fit(result)

@@ -1,0 +1,71 @@
+"""Values of options that several verbs take: from text on the command line, or from TOML, to what Python takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+def whole_numbers(ctx: click.Context, option: click.Parameter, value: Any) -> tuple[int, ...] | None:
+    """Turn `256,128`, 256 or [256, 128] into a tuple."""
+    if value is None:
+        return None
+    parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    try:
+        return tuple(int(str(part)) for part in parts)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of whole numbers such as 256,128", ctx, option) from None
+
+
+def side_or_sides(ctx: click.Context, option: click.Parameter, value: Any) -> int | tuple[int, ...] | None:
+    """Turn `224` into a number and `224,320` into (height, width)."""
+    sides = whole_numbers(ctx, option, value)
+    return sides[0] if sides and len(sides) == 1 else sides
+
+
+def named_numbers(ctx: click.Context, option: click.Parameter, value: Any) -> str | dict[str, Any] | None:
+    """Turn `balanced` into itself and `cat=2,dog=1` or `flip,rotation=15` into a dictionary."""
+    if not isinstance(value, str) or "=" not in value:
+        return value
+    values = _pairs(ctx, option, value, first="policy")
+    for name, given in values.items():
+        if name != "policy" and not isinstance(given, (int, float)):
+            raise click.BadParameter(f"{given!r} is not a number; write NAME=NUMBER,…", ctx, option)
+    return values
+
+
+def named_values(ctx: click.Context, option: click.Parameter, value: Any) -> dict[str, Any] | None:
+    """Turn `epochs=5,optimizer=sgd` into a dictionary of numbers, yes or no (true, false) and words."""
+    return _pairs(ctx, option, value) if isinstance(value, str) else value
+
+
+def layers(ctx: click.Context, option: click.Parameter, value: Any) -> int | str | list[Any] | None:
+    """Turn `4` into a number, `blocks.6=3,blocks.5=7` into (stage, epochs) pairs, and leave a stage's name."""
+    if not isinstance(value, str):
+        return value  # type: ignore[no-any-return]
+    if "=" in value:
+        return [[_value(stage), epochs] for stage, epochs in _pairs(ctx, option, value).items()]
+    return int(value) if value.isdigit() else value
+
+
+def _pairs(ctx: click.Context, option: click.Parameter, text: str, first: str | None = None) -> dict[str, Any]:
+    """Read NAME=VALUE,…; a part without `=` is the value of `first`, where there is one."""
+    values: dict[str, Any] = {}
+    for part in text.split(","):
+        name, separator, value = part.strip().partition("=")
+        if not separator and first is None:
+            raise click.BadParameter(f"{part.strip()!r} has no '='; write NAME=VALUE,…", ctx, option)
+        values |= {name: _value(value)} if separator else {str(first): name}
+    return values
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,133 @@
+"""`headstart predict MODEL PICTURE…`: name what is in pictures, without torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import click
+
+from headstart.core.errors import ImageError
+
+if TYPE_CHECKING:
+    from headstart.core.predictor import Prediction, Predictor
+
+
+@click.command("predict")
+@click.argument("arguments", nargs=-1, required=True, metavar="[MODEL] PICTURE…")
+@click.option("--backbone", help="Use this backbone's own ImageNet classes instead of a MODEL.")
+@click.option("--weights", type=click.Path(), help="With --backbone: a file with its weights.")
+@click.option("--top", type=click.IntRange(min=1), default=1, show_default=True, help="How many classes to show.")
+@click.option("--json", "style", flag_value="json", help="One JSON object a picture.")
+@click.option("--csv", "style", flag_value="csv", help="Comma-separated values.")
+@click.option("--precision", default="float32", help="float32 (the same answer everywhere) or bfloat16.")
+def command(
+    arguments: tuple[str, ...], backbone: str | None, weights: str | None, top: int, style: str | None, precision: str
+) -> None:
+    """Name what is in pictures: files, folders, globs, or - for standard input (a picture, or one path a line).
+
+    A picture that cannot be read is said and the others go on; the exit code is then 1.
+    """
+    predictor = _predictor(arguments[0] if backbone is None else None, backbone, weights, precision)
+    names = arguments if backbone is not None else arguments[1:]
+    if not names:
+        raise click.UsageError("no picture given: name files, folders, globs, or - for standard input.")
+    from headstart.core.pictures import expand
+
+    pictures = chain.from_iterable(_standard_input() if name == "-" else expand([name]) for name in names)
+    first_two = [picture for _, picture in zip(range(2), pictures, strict=False)]
+    if not first_two:
+        raise ImageError(f"{' '.join(names)}: no picture found. Name files or folders that hold pictures.")
+    predictions = predictor.stream(chain(first_two, pictures), many=len(first_two) > 1)
+    broken = _write(predictions, predictor, top, style)
+    if broken:
+        sys.exit(1)
+
+
+def _predictor(model: str | None, backbone: str | None, weights: str | None, precision: str) -> Predictor:
+    if precision not in ("float32", "bfloat16"):
+        raise click.BadParameter(f"{precision!r} is not float32 or bfloat16", param_hint="--precision")
+    if model is not None:
+        from headstart.core.artifact import load
+
+        return load(model, precision="bfloat16" if precision == "bfloat16" else "float32")
+    from headstart.learn.imagenet import imagenet_predictor
+
+    predictor = imagenet_predictor(str(backbone), weights=weights)
+    predictor.precision = "bfloat16" if precision == "bfloat16" else "float32"
+    return predictor
+
+
+def _standard_input() -> Iterator[bytes | str]:
+    """Yield the picture that standard input holds, or the paths that it lists."""
+    from headstart.core.images import MAX_BYTES, inspect
+
+    data = sys.stdin.buffer.read(MAX_BYTES)
+    try:
+        inspect(data)
+    except ImageError:
+        if b"\0" in data:  # no list of paths, so a picture that is damaged
+            yield data
+            return
+        lines = data.decode("utf-8", "surrogateescape").split("\n")
+        yield from (line.rstrip("\r") for line in lines if line.strip())
+    else:
+        yield data
+
+
+def _write(predictions: Iterable[Prediction], predictor: Predictor, top: int, style: str | None) -> int:
+    """Write the predictions as they come and return how many pictures could not be read."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", newline="\n")
+    broken = 0
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    titles = predictor.description.get("class_names", {})
+    if style == "csv":
+        writer.writerow(
+            ["path", *(f"{what}_{rank}" for rank in range(1, top + 1) for what in ("label", "probability"))]
+        )
+    for prediction in predictions:
+        if prediction.probabilities is None:
+            broken += 1
+            click.echo(f"headstart: {_printable(prediction.name)}: {prediction.error}", err=True)
+            if style == "json":
+                click.echo(json.dumps({"path": _printable(prediction.name), "error": prediction.error}))
+            continue
+        order = prediction.probabilities.argsort(kind="stable")[::-1][:top]
+        best = [(predictor.classes[i], float(prediction.probabilities[i])) for i in order]
+        if style == "json":
+            click.echo(json.dumps(_as_json(prediction, predictor, best), ensure_ascii=False))
+        elif style == "csv":
+            writer.writerow([_printable(prediction.name), *chain.from_iterable((n, f"{p:.6f}") for n, p in best)])
+        else:
+            named = "  ".join(f"{n} {titles[n]} {p:.3f}" if n in titles else f"{n} {p:.3f}" for n, p in best)
+            click.echo(f"{_printable(prediction.name)}  {named}")
+    return broken
+
+
+def _as_json(prediction: Prediction, predictor: Predictor, best: list[tuple[str, float]]) -> dict[str, object]:
+    assert prediction.probabilities is not None
+    # A thousand ImageNet classes a line help nobody; a model's own classes are all told.
+    pairs = (
+        best
+        if "class_names" in predictor.description
+        else zip(predictor.classes, prediction.probabilities, strict=True)
+    )
+    titles = predictor.description.get("class_names", {})
+    names = {"names": {name: titles[name] for name, _ in best}} if titles else {}
+    return {
+        "path": _printable(prediction.name),
+        "label": best[0][0],
+        "probabilities": {name: round(float(value), 6) for name, value in pairs},
+        **names,
+    }
+
+
+def _printable(path: str) -> str:
+    """Return a path whose bytes are not UTF-8 in a form that every terminal and JSON takes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,0 +1,91 @@
+"""`headstart preview FOLDER`: a sheet of what the network really sees of pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headstart.cli.options import named_numbers, side_or_sides
+
+
+@click.command("preview")
+@click.argument("folder", type=click.Path())
+@click.option("--out", type=click.Path(path_type=Path), default=Path("preview.png"), show_default=True)
+@click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Gives size and crop.")
+@click.option("--image-size", callback=side_or_sides, help="Side, or height,width, in pixels.")
+@click.option("--fit-mode", default="crop", show_default=True, help="crop, pad (letterbox) or squash.")
+@click.option("--augmentation", callback=named_numbers, default="standard", show_default=True, help="As for `fit`.")
+@click.option("--views", type=click.IntRange(1, 20), default=5, show_default=True, help="The first is plain.")
+@click.option("--pictures", type=click.IntRange(1, 100), default=8, show_default=True, help="How many to show.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The views are those that `fit` makes of it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(
+    folder: str,
+    out: Path,
+    backbone: str,
+    image_size: tuple[int, int] | int | None,
+    fit_mode: str,
+    augmentation: Any,
+    views: int,
+    pictures: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Draw pictures of FOLDER as the network sees them: the crop, the plain view, and augmented views.
+
+    Beside each picture stands the share of its area that the crop cuts off. Nothing is learned.
+    """
+    from headstart.cli.console import show, table
+    from headstart.core.errors import SettingError
+    from headstart.learn.augment import make_augmentation
+    from headstart.learn.backbones import load_backbone
+    from headstart.learn.preview import choose_pictures, draw_sheet, look
+
+    changes = make_augmentation(augmentation)
+    preprocessing = load_backbone(backbone, image_size=image_size, fit=fit_mode, blank=True).preprocessing
+    seen = [
+        look(
+            path,
+            path.relative_to(folder).as_posix() if path != Path(folder) else path.name,
+            preprocessing,
+            changes,
+            views,
+            seed,
+        )
+        for path in choose_pictures(folder, pictures)
+    ]
+    height, width = preprocessing.image_size
+    subtitle = f"{backbone}, {width} x {height} px, {fit_mode}; augmentation {_words(augmentation)}, seed {seed}"
+    sheet = draw_sheet(seen, f"What the network sees of {Path(folder).resolve().name}", subtitle)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(out, "PNG")
+    except OSError as error:
+        raise SettingError(
+            f"{out} cannot be written: {error.strerror or error}. Choose another file with --out."
+        ) from None
+    if as_json:
+        rows = [
+            {
+                "path": picture.name,
+                "width": picture.size[0],
+                "height": picture.size[1],
+                "cut_off": round(picture.cut_off, 4),
+            }
+            for picture in seen
+        ]
+        click.echo(json.dumps({"out": str(out), "pictures": rows}, ensure_ascii=False))
+        return
+    made = table("picture", "pixels#", "cut off#")
+    for picture in seen:
+        made.add_row(picture.name, f"{picture.size[0]} x {picture.size[1]}", f"{picture.cut_off:.0%}")
+    show(made, f"{out}: {len(seen)} pictures, {views} views each")
+
+
+def _words(augmentation: Any) -> str:
+    if not isinstance(augmentation, dict):
+        return str(augmentation or "none")
+    return ", ".join(str(value) if name == "policy" else f"{name} {value:g}" for name, value in augmentation.items())

@@ -1,0 +1,97 @@
+"""The result of a fit or an evaluation, as one JSON object and as a few lines for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.cli.console import number, show, table
+
+if TYPE_CHECKING:
+    from headstart.core.metrics import Evaluation
+    from headstart.learn.classifier import ImageClassifier
+
+NAMES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "top5_accuracy": "top-5 accuracy",
+    "log_loss": "log loss",
+}
+
+
+def figures(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    """Return `n` and every headline figure with `value`, `low` and `high`."""
+    if evaluation is None:
+        return None
+    whole = evaluation.to_json()
+    return {"n": whole["n"], **whole["figures"], "majority": whole["majority"]}
+
+
+def summary(classifier: ImageClassifier, model: str) -> dict[str, Any]:
+    """Return what `headstart fit --json` prints."""
+    description, history = classifier.predictor_.description, Path(model) / "history.csv"
+    return {
+        "model": model,
+        "classes": classifier.classes_.tolist(),
+        "backbone": classifier.backbone,
+        "method": classifier.method,
+        "head": classifier.head,
+        "counts": classifier.counts_,
+        "set_aside": [{"path": path, "reason": reason} for path, reason in classifier.set_aside_],
+        "kept_together": classifier.kept_together_,
+        "seconds": {name: round(seconds, 3) for name, seconds in classifier.seconds_.items()},
+        "evaluated_by": classifier.evaluated_by_,
+        "test": figures(classifier.test_),
+        "validation": figures(classifier.validation_),
+        "finetuning": description.get("finetuning", {}).get("gain"),
+        "history": str(history) if history.is_file() else None,
+        "notes": list(classifier.notes_),
+    }
+
+
+def show_fit(result: dict[str, Any]) -> None:
+    """Print a fit's result for people."""
+    counts, test = result["counts"], result["test"]
+    by_test = result["evaluated_by"] == "test pictures"
+    what = (
+        f"{test['n']:,} untouched test pictures" if by_test else f"{test['n']:,} pictures, by {result['evaluated_by']}"
+    )
+    show(
+        "",
+        f"{result['model']}: {len(result['classes'])} classes, {result['backbone']} with a {result['head']} head",
+        f"pictures: {counts['train']:,} to train, {counts['validation']:,} to validate, {counts['test']:,} to test"
+        + (f"; {len(result['set_aside'])} set aside" if result["set_aside"] else ""),
+    )
+    for aside in result["set_aside"][:10]:
+        show(f"  set aside {aside['path']}: {aside['reason']}")
+    if sum(result["kept_together"].values()):
+        kept = ", ".join(f"{count} {kind}" for kind, count in result["kept_together"].items() if count)
+        show(f"kept on one side of the split: {kept}")
+    show("", f"Measured on {what}, with 95 % intervals:", figure_table(test, result["validation"]))
+    show(f"Always naming the most frequent class would give {test['majority']:.3f}.", "")
+    if result["finetuning"] is not None:
+        show(gained(result["finetuning"]), "")
+    if result["history"] is not None:
+        show(f"Every epoch is in {result['history']} and curves.png beside it.", "")
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["seconds"].items() if seconds >= 0.05)
+    show(f"{sum(result['seconds'].values()):.1f} s: {parts}", f"Next: headstart predict {result['model']} PICTURE…")
+
+
+def gained(gain: dict[str, Any]) -> str:
+    """Return one sentence on what fine-tuning gained on validation."""
+    kept = "the tuned model is kept" if gain["kept"] else "the frozen model is kept"
+    return (
+        f"Fine-tuning: validation accuracy {gain['frozen']:.3f} frozen, {gain['finetuned']:.3f} tuned "
+        f"(paired test, p = {gain['p']:.2g}); {kept}."
+    )
+
+
+def figure_table(test: dict[str, Any], validation: dict[str, Any] | None = None) -> Any:
+    """Return a table of figures with their intervals."""
+    made = table("", "test") if validation is None else table("", "test", "validation")
+    for key, name in NAMES.items():
+        if key in test:
+            cells = [number(test[key])] + ([] if validation is None else [number(validation.get(key))])
+            made.add_row(name, *cells)
+    return made

@@ -1,0 +1,1 @@
+"""What both sides know: pictures, preprocessing, the predictor, the model folder, figures."""

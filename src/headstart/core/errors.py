@@ -1,0 +1,67 @@
+"""Every error headstart raises on purpose.
+
+    HeadstartError
+    ├── SettingError    a parameter has a value that cannot work (also a ValueError)
+    ├── DataError       the labelled pictures cannot be learned from
+    ├── ImageError      one picture cannot be read
+    ├── WeightsError    pretrained weights are missing, damaged or of another network
+    ├── ModelError      a model folder cannot be read or written
+    ├── CacheError      the feature cache cannot be used
+    └── TrainingError   training cannot go on: the loss explodes, or memory is short
+
+Messages say what happened with the value, what was expected, and what to do. The command line prints
+them as one line and ends with exit code 2.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class HeadstartError(Exception):
+    """Base of all errors that headstart raises on purpose."""
+
+
+class SettingError(HeadstartError, ValueError):
+    """A parameter has a value that cannot work."""
+
+
+class DataError(HeadstartError):
+    """The labelled pictures cannot be learned from; the message lists every problem."""
+
+
+class ImageError(HeadstartError):
+    """One picture cannot be read; the message is one sentence without the path."""
+
+
+class WeightsError(HeadstartError):
+    """Pretrained weights are missing, damaged, or belong to another network."""
+
+
+class ModelError(HeadstartError):
+    """A model folder cannot be read or written."""
+
+
+class CacheError(HeadstartError):
+    """The feature cache cannot be used."""
+
+
+class TrainingError(HeadstartError):
+    """Training cannot go on; the message says what to change. The last checkpoint is kept."""
+
+
+def unknown_name(kind: str, name: object, known: Iterable[str], listing: str) -> SettingError:
+    """Return the error for a name that no registry knows, with the three nearest names.
+
+    Args:
+        kind: What the name should have been, such as `"backbone"`.
+        name: What was given.
+        known: All valid names.
+        listing: Where all valid names are listed, such as "`headstart models`".
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4) or names[:3]
+    return SettingError(
+        f"unknown {kind} {str(name)!r}: did you mean {' or '.join(repr(n) for n in near)}? {listing} lists all."
+    )

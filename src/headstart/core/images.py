@@ -1,0 +1,210 @@
+"""Bytes of a picture file -> RGB uint8, safely.
+
+Pillow reads the header (never trusting name or suffix), all odd formats and modes; simplejpeg decodes the
+pixels of ordinary JPEGs, at a reduced scale where that is enough. Nothing here writes or follows anything.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import numpy as np
+import simplejpeg
+
+from headstart.core.errors import ImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 100_000_000
+MAX_BYTES = 512 * 1024 * 1024
+# Only these decoders are ever run: Pillow knows formats (EPS, PDF) that start other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "MPO", "PPM")
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .mpo .ppm .pgm .pnm".split()
+)
+_EXIF_ORIENTATION = 0x0112
+# EXIF orientation -> (flip left-right first?, quarter turns anticlockwise for np.rot90)
+_TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
+
+
+@dataclass(frozen=True)
+class PictureInfo:
+    """What the header of a picture says, before EXIF rotation: format name, size in pixels, Pillow mode."""
+
+    format: str
+    width: int
+    height: int
+    mode: str
+
+
+def read(path: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        ImageError: The path is missing, no regular file, empty, larger than `MAX_BYTES` or not readable.
+    """
+    try:
+        with open(path, "rb", opener=_open_without_blocking) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > MAX_BYTES:
+                raise ImageError(f"the file has {size:,} bytes; at most {MAX_BYTES:,} are read. Make it smaller.")
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise ImageError("there is no such file. Check the path.") from None
+    except IsADirectoryError:
+        raise ImageError("this is a folder, where a picture file was expected. Name the files in it.") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(f"the file cannot be read: {reason}. Check its permissions.") from None
+    if not data:
+        raise ImageError("the file is empty (0 bytes). Replace it or leave it out.")
+    return data
+
+
+def _open_without_blocking(path: str, flags: int) -> int:
+    # A named pipe would block for ever, a device could be endless: open without waiting, then look at what it is.
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError
+        raise OSError(0, "it is a device or a pipe, not a file")
+    return descriptor
+
+
+def inspect(data: bytes) -> PictureInfo:
+    """Return what the header says, without decoding pixels.
+
+    Raises:
+        ImageError: The bytes are no picture of a known format, or it has more than `MAX_PIXELS` pixels.
+    """
+    with _open(data) as image:
+        return PictureInfo(str(image.format), image.width, image.height, image.mode)
+
+
+def decode(data: bytes, min_size: tuple[int, int] | None = None) -> np.ndarray:
+    """Decode a picture into RGB.
+
+    EXIF rotation is applied, transparency is laid over white, 16-bit grey keeps its high byte, and of an
+    animation the first frame is taken. Colour profiles are ignored, as everywhere in ImageNet practice.
+
+    Args:
+        data: The bytes of the file.
+        min_size: `(height, width)`: a JPEG may be decoded at the smallest scale (eighths) that is no smaller
+            than this on both sides; None decodes at full size. Orientation is taken care of.
+
+    Returns:
+        uint8 array of shape `(height, width, 3)`.
+
+    Raises:
+        ImageError: Unknown format, truncated or damaged, or more than `MAX_PIXELS` pixels; one sentence.
+    """
+    with _open(data) as image:
+        orientation = _orientation(image)
+        pixels = None
+        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+            pixels = _decode_jpeg(data, min_size, turned=orientation >= 5)
+        if pixels is None:
+            pixels = _decode_with_pillow(image)
+    flip, turns = _TURNS.get(orientation, (False, 0))
+    if flip:
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(np.rot90(pixels, turns) if turns else pixels)
+
+
+def _open(data: bytes) -> Image.Image:
+    from PIL import Image, UnidentifiedImageError
+
+    if data[4:8] == b"ftyp":
+        _register_heif()
+    try:
+        Image.init()
+        image = Image.open(BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(_too_large("far more than that")) from None
+    except UnidentifiedImageError:
+        raise ImageError(_unknown_format(data)) from None
+    except Exception as error:  # Pillow's parsers raise many types on hostile headers
+        raise ImageError(f"its header is damaged ({_short(error)}). Save the picture again or leave it out.") from None
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(_too_large(f"{image.width} x {image.height}"))
+    if image.width < 1 or image.height < 1:
+        raise ImageError(f"it is {image.width} x {image.height} pixels. Leave it out.")
+    return image
+
+
+def _register_heif() -> None:
+    """Let Pillow read HEIC where the plug-in is installed; AVIF comes with Pillow itself."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return
+    pillow_heif.register_heif_opener()
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except Exception:  # damaged EXIF is no reason to refuse the pixels
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _decode_jpeg(data: bytes, min_size: tuple[int, int] | None, *, turned: bool) -> np.ndarray | None:
+    """Decode with libjpeg-turbo, or return None where Pillow should judge (warnings, odd colour spaces)."""
+    height, width = min_size or (0, 0)
+    if turned:
+        height, width = width, height
+    try:
+        pixels: np.ndarray = simplejpeg.decode_jpeg(data, min_height=height, min_width=width, min_factor=1, strict=True)
+        return pixels
+    except ValueError:
+        return None
+
+
+def _decode_with_pillow(image: Image.Image) -> np.ndarray:
+    try:
+        image.load()
+        return np.asarray(_to_rgb(image))
+    except ImageError:
+        raise
+    except MemoryError:
+        raise ImageError("there is not enough memory to decode it. Make it smaller.") from None
+    except Exception as error:  # Pillow's decoders raise many types on damaged data
+        raise ImageError(f"it is damaged or cut off ({_short(error)}). Save it again or leave it out.") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if image.mode == "F":
+        raise ImageError("its pixels are floating-point numbers of unknown range. Save it with 8 or 16 bits.")
+    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255 instead of scaling
+        wide = np.asarray(image).astype(np.int64)
+        return Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _unknown_format(data: bytes) -> str:
+    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
+        return "it is a HEIC picture, which needs a plug-in: pip install 'headstart[heif]'."
+    return "it is not a picture of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF). Replace it or leave it out."
+
+
+def _too_large(size: str) -> str:
+    return f"it has {size} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are read. Make it smaller."
+
+
+def _short(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,138 @@
+"""The waist of headstart: a picture in, class probabilities out. Everything that uses a model goes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.core import pictures as sources
+from headstart.core.errors import ImageError
+from headstart.core.pictures import Picture
+from headstart.core.pipeline import chunked, map_ordered
+from headstart.core.preprocessing import Preprocessing
+from headstart.core.runtime import Network, Precision
+
+BATCH_SIZE = 4  # small batches keep activations in the processor's cache; docs/decisions/0004-engines.md
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One picture's answer: float32 `probabilities (c,)`, or the `error` that says why there is none."""
+
+    name: str
+    probabilities: np.ndarray | None
+    error: str | None = None
+
+
+class Predictor:
+    """Predicts with a saved model; needs no torch.
+
+    Args:
+        network_file: ONNX file: uint8 `images (n, h, w, 3)` in; `probabilities (n, c)` and `features (n, d)` out.
+        classes: The c class names, in the order of the probabilities.
+        preprocessing: Turns any picture into what the network sees.
+        description: What `model.json` says.
+        precision: What the network computes in; float32 gives the same answer on every machine.
+    """
+
+    def __init__(
+        self,
+        network_file: Path,
+        classes: tuple[str, ...],
+        preprocessing: Preprocessing,
+        *,
+        description: dict[str, Any] | None = None,
+        precision: Precision = "float32",
+    ) -> None:
+        self.network_file = network_file
+        self.classes = classes
+        self.preprocessing = preprocessing
+        self.description = description or {}
+        self.precision = precision
+        self._networks: dict[int, Network] = {}
+
+    def predict_proba(self, pictures: Any) -> np.ndarray:
+        """Return class probabilities, float32 `(n, c)`, rows summing to 1.
+
+        Args:
+            pictures: One or several of: path, folder, bytes, uint8 RGB array `(h, w, 3)`, PIL image.
+
+        Raises:
+            ImageError: A picture cannot be read; the message names it.
+        """
+        return self._outputs(pictures, "probabilities")
+
+    def predict(self, pictures: Any) -> np.ndarray:
+        """Return the most probable class of each picture, an array of n class names; see `predict_proba`."""
+        named: np.ndarray = np.asarray(self.classes)[self.predict_proba(pictures).argmax(axis=1)]
+        return named
+
+    def extract_features(self, pictures: Any) -> np.ndarray:
+        """Return the features below the head, float32 `(n, d)`; see `predict_proba`."""
+        return self._outputs(pictures, "features")
+
+    def score(self, pictures: Any, labels: Iterable[str]) -> float:
+        """Return the share of pictures whose most probable class is their label."""
+        return float(np.mean(self.predict(pictures) == np.asarray(list(labels))))
+
+    def stream(self, pictures: Iterable[Picture], *, many: bool = True) -> Iterator[Prediction]:
+        """Yield a `Prediction` for each picture, in order, in bounded memory; a broken picture has its `error` set.
+
+        Args:
+            pictures: Paths, bytes, arrays or PIL images; may be endless.
+            many: Whether to prefer throughput; False answers the first picture sooner.
+        """
+        for name, outputs, error in self._run(pictures, many=many):
+            yield Prediction(name, None if outputs is None else outputs["probabilities"], error)
+
+    def _outputs(self, pictures: Any, output: str) -> np.ndarray:
+        listed = sources.as_list(pictures)
+        rows = []
+        for name, outputs, error in self._run(listed, many=len(listed) > BATCH_SIZE):
+            if outputs is None:
+                raise ImageError(f"{name}: {error}")
+            rows.append(outputs[output])
+        if rows:
+            return np.stack(rows)
+        return np.zeros((0, len(self.classes) if output == "probabilities" else 0), np.float32)
+
+    def _run(
+        self, pictures: Iterable[Picture], *, many: bool
+    ) -> Iterator[tuple[str, dict[str, np.ndarray] | None, str | None]]:
+        network = self._network(many)
+
+        def work(chunk: list[tuple[int, Picture]]) -> list[tuple[str, dict[str, np.ndarray] | None, str | None]]:
+            images: list[np.ndarray] = []
+            errors: list[str | None] = []
+            for _, picture in chunk:
+                try:
+                    images.append(sources.load(picture, self.preprocessing))
+                    errors.append(None)
+                except ImageError as error:
+                    errors.append(str(error))
+            outputs = network.run(np.stack(images)) if images else {}
+            rows = iter(range(len(images)))
+            return [
+                (
+                    sources.name(picture, index),
+                    None if error else {key: value[row] for row in [next(rows)] for key, value in outputs.items()},
+                    error,
+                )
+                for (index, picture), error in zip(chunk, errors, strict=True)
+            ]
+
+        chunks = chunked(enumerate(pictures), BATCH_SIZE)
+        for results in map_ordered(work, chunks, workers=network.streams):
+            yield from results
+
+    def _network(self, many: bool) -> Network:
+        from headstart.core.runtime import cores
+
+        streams = cores() if many else 1
+        if streams not in self._networks:
+            self._networks[streams] = Network(self.network_file, precision=self.precision, streams=streams)
+        return self._networks[streams]

@@ -1,0 +1,230 @@
+"""Seeded augmentation: the same seed, picture and view always give the same pixels, whatever the workers.
+
+torchvision's `transforms.v2.functional` does the pixel work. Its own random transforms draw from torch's global
+generator, which threads share; here every view draws its parameters from a generator of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.transforms.v2 import functional as F
+
+from headstart.core.errors import SettingError, unknown_name
+from headstart.core.preprocessing import Preprocessing, resize
+
+_GREY = 128
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training picture; every default is "nothing".
+
+    Attributes:
+        rotation: Largest angle in degrees, either way.
+        shift: Largest shift as a share of the side, either way, in both directions.
+        zoom: Largest change of scale as a share: 0.1 draws a factor from 0.9 to 1.1.
+        shear: Largest shear angle in degrees, either way.
+        horizontal_flip: Probability of mirroring left and right.
+        vertical_flip: Probability of mirroring up and down.
+        brightness, contrast, saturation: Largest change as a share: 0.2 draws a factor from 0.8 to 1.2.
+        hue: Largest turn of the hue, as a share of the full circle, at most 0.5.
+        crop_scale: Smallest share of the picture's area of a random resized crop (Szegedy et al. 2015,
+            arXiv:1409.4842, with aspect ratios 3/4 to 4/3 as in torchvision); 1 keeps the plain crop.
+        trivial: Whether one random operation of TrivialAugment (Müller and Hutter 2021, arXiv:2103.10158) is done.
+        erasing: Probability of greying out a rectangle of 2 % to 33 % (Zhong et al. 2017, arXiv:1708.04896).
+    """
+
+    rotation: float = 0.0
+    shift: float = 0.0
+    zoom: float = 0.0
+    shear: float = 0.0
+    horizontal_flip: float = 0.0
+    vertical_flip: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    crop_scale: float = 1.0
+    trivial: bool = False
+    erasing: float = 0.0
+
+    def __post_init__(self) -> None:
+        limits = {"rotation": 180.0, "shear": 80.0, "shift": 0.9, "zoom": 0.9, "hue": 0.5}
+        for field in fields(self):
+            value, limit = getattr(self, field.name), limits.get(field.name, 1.0)
+            if not isinstance(value, (int, float)) or not 0 <= value <= limit:
+                raise SettingError(f"augmentation {field.name} is {value!r}: give a number from 0 to {limit:g}.")
+        if self.crop_scale == 0:
+            raise SettingError("augmentation crop_scale is 0: give a share of the area above 0, such as 0.25.")
+
+    @property
+    def identity(self) -> str:
+        """A short text that is equal exactly for equal settings."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    def decode_scale(self) -> float:
+        """How much larger than usual a picture must be decoded so that a small crop of it still has detail."""
+        return min(3.0, math.sqrt(1 / self.crop_scale) / (1.0 - min(self.zoom, 0.5)))
+
+    def __call__(self, image: np.ndarray, preprocessing: Preprocessing, rng: np.random.Generator) -> np.ndarray:
+        """Return an augmented view of a decoded picture.
+
+        Args:
+            image: uint8 RGB `(h, w, 3)`.
+            preprocessing: Gives the size and, without a random crop, the crop.
+            rng: Where all parameters are drawn from; see `view_generator`.
+
+        Returns:
+            uint8 `(*preprocessing.image_size, 3)`.
+        """
+        if self.crop_scale < 1:
+            pixels = resize(_random_crop(image, self.crop_scale, rng), preprocessing.image_size)
+        else:
+            pixels = preprocessing(image)
+        tensor = torch.from_numpy(pixels).permute(2, 0, 1)
+        if rng.random() < self.horizontal_flip:
+            tensor = F.horizontal_flip(tensor)
+        if rng.random() < self.vertical_flip:
+            tensor = F.vertical_flip(tensor)
+        if self.rotation or self.shift or self.zoom or self.shear:
+            tensor = self._affine(tensor, rng)
+        tensor = self._colour(tensor, rng)
+        if self.trivial:
+            tensor = _trivial(tensor, rng)
+        if rng.random() < self.erasing:
+            tensor = _erase(tensor, rng)
+        return np.ascontiguousarray(tensor.permute(1, 2, 0).numpy())
+
+    def _affine(self, tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        height, width = tensor.shape[-2:]
+        angle, shear = rng.uniform(-self.rotation, self.rotation), rng.uniform(-self.shear, self.shear)
+        down, across = rng.uniform(-self.shift, self.shift, 2)
+        scale = 1 + rng.uniform(-self.zoom, self.zoom)
+        # What comes in from outside continues the border, as Keras's fill_mode="nearest" does.
+        margin = max(height, width) // 2
+        padded = F.pad(tensor, [margin], padding_mode="edge")
+        moved = F.affine(
+            padded,
+            angle=angle,
+            translate=[across * width, down * height],
+            scale=scale,
+            shear=[shear, 0.0],
+            interpolation=F.InterpolationMode.BILINEAR,
+        )
+        cropped: torch.Tensor = F.center_crop(moved, [height, width])
+        return cropped
+
+    def _colour(self, tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        for change, adjust in (
+            (self.brightness, F.adjust_brightness),
+            (self.contrast, F.adjust_contrast),
+            (self.saturation, F.adjust_saturation),
+        ):
+            if change:
+                tensor = adjust(tensor, 1 + rng.uniform(-change, change))
+        return F.adjust_hue(tensor, rng.uniform(-self.hue, self.hue)) if self.hue else tensor
+
+
+POLICIES: dict[str, Augmentation] = {
+    "none": Augmentation(),
+    "flip": Augmentation(horizontal_flip=0.5),
+    "light": Augmentation(horizontal_flip=0.5, rotation=10, shift=0.05, zoom=0.1, brightness=0.1, contrast=0.1),
+    "standard": Augmentation(horizontal_flip=0.5, crop_scale=0.25),
+    "strong": Augmentation(horizontal_flip=0.5, crop_scale=0.25, trivial=True, erasing=0.25),
+}
+
+
+def make_augmentation(setting: str | dict[str, Any] | Augmentation | None) -> Augmentation:
+    """Return the augmentation named by a policy, by single settings, or by both (`{"policy": "flip", "rotation": 15}`).
+
+    Raises:
+        SettingError: The policy or a setting does not exist or has an impossible value.
+    """
+    if isinstance(setting, Augmentation):
+        return setting
+    settings = {"policy": setting} if isinstance(setting, str) else dict(setting or {})
+    policy = settings.pop("policy", "none")
+    if policy not in POLICIES:
+        raise unknown_name("augmentation policy", policy, POLICIES, "`headstart fit --help`")
+    known = [field.name for field in fields(Augmentation)]
+    for name in settings:
+        if name not in known:
+            raise unknown_name("augmentation setting", name, known, "`headstart fit --help`")
+    return replace(POLICIES[policy], **settings)
+
+
+def view_generator(seed: int, digest: str, view: int) -> np.random.Generator:
+    """Return the generator of one view of one picture, from the seed, the digest of its bytes and the view's number."""
+    key = hashlib.blake2b(f"{seed}:{digest}:{view}".encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(key, "little"))
+
+
+def _random_crop(image: np.ndarray, smallest: float, rng: np.random.Generator) -> np.ndarray:
+    height, width = image.shape[:2]
+    for _ in range(10):
+        area = height * width * rng.uniform(smallest, 1.0)
+        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        across, down = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < across <= width and 0 < down <= height:
+            top, left = rng.integers(height - down + 1), rng.integers(width - across + 1)
+            return image[top : top + down, left : left + across]
+    side = min(height, width)  # very wide or tall pictures: the centred square, as torchvision does
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def _erase(tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    height, width = tensor.shape[-2:]
+    area, ratio = height * width * rng.uniform(0.02, 0.33), np.exp(rng.uniform(np.log(0.3), np.log(3.3)))
+    down = max(1, min(height, round((area * ratio) ** 0.5)))
+    across = max(1, min(width, round((area / ratio) ** 0.5)))
+    top, left = int(rng.integers(height - down + 1)), int(rng.integers(width - across + 1))
+    grey = torch.full((3, 1, 1), _GREY, dtype=torch.uint8)
+    erased: torch.Tensor = F.erase(tensor, top, left, down, across, grey)
+    return erased
+
+
+def _trivial(tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """One operation, uniformly chosen, at a uniformly chosen strength (the paper's "wide" ranges)."""
+    strength, sign = rng.uniform(), rng.choice([-1.0, 1.0])
+    factor = 1 + sign * 0.99 * strength
+    operations: list[Callable[[torch.Tensor], torch.Tensor]] = [
+        lambda x: x,
+        lambda x: _shifted(x, shear=[np.degrees(np.arctan(sign * 0.99 * strength)), 0.0]),
+        lambda x: _shifted(x, shear=[0.0, np.degrees(np.arctan(sign * 0.99 * strength))]),
+        lambda x: _shifted(x, translate=[sign * strength * 32 * x.shape[-1] / 224, 0.0]),
+        lambda x: _shifted(x, translate=[0.0, sign * strength * 32 * x.shape[-2] / 224]),
+        lambda x: _shifted(x, angle=sign * strength * 135),
+        lambda x: F.adjust_brightness(x, factor),
+        lambda x: F.adjust_saturation(x, factor),
+        lambda x: F.adjust_contrast(x, factor),
+        lambda x: F.adjust_sharpness(x, factor),
+        lambda x: F.posterize(x, bits=8 - round(6 * strength)),
+        lambda x: F.solarize(x, threshold=255 * (1 - strength)),
+        F.autocontrast,
+        F.equalize,
+    ]
+    return operations[rng.integers(len(operations))](tensor)
+
+
+def _shifted(
+    tensor: torch.Tensor, angle: float = 0.0, translate: list[float] | None = None, shear: list[float] | None = None
+) -> torch.Tensor:
+    moved: torch.Tensor = F.affine(
+        tensor,
+        angle=angle,
+        translate=translate or [0.0, 0.0],
+        scale=1.0,
+        shear=shear or [0.0, 0.0],
+        interpolation=F.InterpolationMode.BILINEAR,
+        fill=_GREY,
+    )
+    return moved

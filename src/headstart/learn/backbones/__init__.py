@@ -1,0 +1,63 @@
+"""Pretrained networks: where their weights come from, their stages, and what they make of a picture.
+
+`catalog`, `entries` and `local` need no torch; everything that does is imported when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from headstart.learn.backbones.catalog import CATALOG, DEFAULT, Availability, available, list_models
+from headstart.learn.backbones.entries import Entry
+
+if TYPE_CHECKING:
+    from headstart.learn.backbones.backbone import Backbone, check_name, load_backbone, prefix, suffix
+    from headstart.learn.backbones.freezing import freeze, tensor_hash, unfreeze
+    from headstart.learn.backbones.imagenet import ImageNetClass, imagenet_classes
+    from headstart.learn.backbones.outline import Row, summary
+    from headstart.learn.backbones.weights import Weights
+
+_HOMES = {
+    "Backbone": "backbone",
+    "ImageNetClass": "imagenet",
+    "check_name": "backbone",
+    "Row": "outline",
+    "Weights": "weights",
+    "freeze": "freezing",
+    "imagenet_classes": "imagenet",
+    "load_backbone": "backbone",
+    "prefix": "backbone",
+    "suffix": "backbone",
+    "summary": "outline",
+    "tensor_hash": "freezing",
+    "unfreeze": "freezing",
+}
+
+__all__ = [
+    "CATALOG",
+    "DEFAULT",
+    "Availability",
+    "Backbone",
+    "Entry",
+    "ImageNetClass",
+    "Row",
+    "Weights",
+    "available",
+    "check_name",
+    "freeze",
+    "imagenet_classes",
+    "list_models",
+    "load_backbone",
+    "prefix",
+    "suffix",
+    "summary",
+    "tensor_hash",
+    "unfreeze",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,401 @@
+"""`ImageClassifier`: labelled pictures in, a tested model folder out, in scikit-learn's manner."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+
+from headstart.core import artifact
+from headstart.core import pictures as sources
+from headstart.core.errors import SettingError, unknown_name
+from headstart.core.metrics import Evaluation
+from headstart.core.predictor import Predictor
+from headstart.core.progress import Progress
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headstart.learn.backbones import Backbone
+    from headstart.learn.finetune.settings import TrainingSettings
+    from headstart.learn.heads import Head
+    from headstart.learn.methods.trained import Trained
+    from headstart.learn.prepare import Prepared
+
+METHODS = ("auto", "frozen", "finetune")
+OUTPUTS = ("softmax", "sigmoid")
+DEFAULT_BUDGET = "2m"
+OnEpoch = Callable[[dict[str, float]], None]
+
+
+class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """An image classifier learned by transfer: a new head on a pretrained backbone.
+
+    Args:
+        backbone: Name of a pretrained network; `headstart models` lists them.
+        method: `frozen` fits a head on the features of the frozen backbone; `finetune` trains the upper stages on from
+            there; `auto` does the second where the pictures and the budget allow and validation then prefers it.
+        head: `linear`, `mlp` or `prototype`.
+        hidden: Sizes of the hidden layers of the `mlp` head.
+        dropout: Dropout of the `mlp` head.
+        epochs: Epochs of the `mlp` head.
+        batch_size: Batch size of the `mlp` head.
+        learning_rate: Learning rate of the `mlp` head; None takes the head's default.
+        output: `softmax`, or `sigmoid`: one output unit for two classes.
+        image_size: Side (or `(height, width)`) in pixels of what the network sees; None takes the backbone's.
+        pooling: `avg`, `max` or `flatten`; None takes the backbone's.
+        fit_mode: How a picture is made to fit: `crop`, `pad` (letterbox) or `squash`.
+        views: Views of each training picture; the first is plain, the others are augmented.
+        augmentation: A policy (`none`, `flip`, `light`, `standard`, `strong`) or a dictionary of single settings.
+        unfreeze: What fine-tuning trains: a stage, `all`, the last N layers, or (stage, epochs) pairs; None follows
+            the size of the data.
+        training: Settings of fine-tuning by name, such as `{"epochs": 10}`; see `TrainingSettings`.
+        budget: Time that fine-tuning may take by estimate, such as `10m`; None is two minutes for `auto` and no limit
+            for `finetune`.
+        class_weight: None, `balanced`, or a dictionary from class name to weight.
+        weights: A file with the backbone's weights (safetensors, .pth, Keras .h5) instead of the usual ones.
+        validation_size: Share of the pictures for choosing, where the data do not say.
+        test_size: Share of the pictures for the final figure, where the data do not say.
+        seed: Of the split, the views and the head.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: `auto`, `float32` or `bfloat16`, of the features; the saved model predicts in float32.
+
+    Attributes:
+        classes_: Class names in the order of the probabilities.
+        predictor_: The saved model.
+        test_: Figures of the saved model on the untouched test pictures, or over cross-validation (`evaluated_by_`).
+        validation_: Figures on the validation pictures of the head that had not seen them, or None.
+        evaluated_by_: `test pictures` or `repeated cross-validation`.
+        history_: DataFrame with a row an epoch; empty for heads without epochs.
+        chosen_: Hyper-parameters that were chosen.
+        counts_, set_aside_, kept_together_: What became of the pictures.
+        seconds_: Wall time by step.
+        notes_: What was notable, one sentence each.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "efficientnet_lite0",
+        method: str = "auto",
+        *,
+        head: str = "linear",
+        hidden: tuple[int, ...] = (256,),
+        dropout: float = 0.5,
+        epochs: int = 10,
+        batch_size: int = 32,
+        learning_rate: float | None = None,
+        output: str = "softmax",
+        image_size: int | tuple[int, int] | None = None,
+        pooling: str | None = None,
+        fit_mode: str = "crop",
+        views: int = 1,
+        augmentation: str | dict[str, Any] | None = None,
+        unfreeze: int | str | list[Any] | None = None,
+        training: dict[str, Any] | None = None,
+        budget: str | float | None = None,
+        class_weight: str | dict[str, float] | None = None,
+        weights: str | None = None,
+        validation_size: float = 0.15,
+        test_size: float = 0.2,
+        seed: int = 0,
+        device: str = "auto",
+        precision: str = "auto",
+    ) -> None:
+        self.backbone = backbone
+        self.method = method
+        self.head = head
+        self.hidden = hidden
+        self.dropout = dropout
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.output = output
+        self.image_size = image_size
+        self.pooling = pooling
+        self.fit_mode = fit_mode
+        self.views = views
+        self.augmentation = augmentation
+        self.unfreeze = unfreeze
+        self.training = training
+        self.budget = budget
+        self.class_weight = class_weight
+        self.weights = weights
+        self.validation_size = validation_size
+        self.test_size = test_size
+        self.seed = seed
+        self.device = device
+        self.precision = precision
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        resume: bool = False,
+        progress: Progress | None = None,
+        on_epoch: OnEpoch | None = None,
+    ) -> ImageClassifier:
+        """Learn from labelled pictures, test once, and write the model folder.
+
+        Args:
+            X: A folder of class folders (with or without train/val/test above them), a CSV or Parquet manifest, a
+                DataFrame with `path` and `label`, or a list of paths.
+            y: A label for each path, where X is a list.
+            out: Where to write the model folder; None keeps it in a temporary folder until `save`.
+            resume: Whether fine-tuning continues from the checkpoint of an interrupted run with the same data and
+                settings; its result is that of the uninterrupted run.
+            progress: Is shown the steps; None is silent.
+            on_epoch: Called with each epoch's row of fine-tuning.
+
+        Raises:
+            SettingError: A parameter cannot work; all such parameters are named.
+            DataError: The pictures cannot be learned from; every problem is named.
+            WeightsError: The backbone's weights cannot be had.
+            ModelError: `out` cannot be written.
+        """
+        from headstart.learn.prepare import prepare
+
+        progress = progress or Progress()
+        self._check()
+        if out is not None:
+            artifact.check_target(Path(out))
+        prepared = prepare(
+            X, y, validation=self.validation_size, test=self.test_size, seed=self.seed, progress=progress
+        )
+        if out is None:
+            temporary = tempfile.mkdtemp(prefix="headstart-")
+            weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+            out = Path(temporary) / "model"
+        self._learn(prepared, Path(out), progress, resume, on_epoch)
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return class probabilities, float32 `(n, c)`; see `Predictor.predict_proba`."""
+        return self._fitted().predict_proba(X)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of each picture, an array of n class names."""
+        return self._fitted().predict(X)
+
+    def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the share of pictures named right; X may also be a folder of class folders or a manifest."""
+        from sklearn.metrics import accuracy_score
+
+        if y is None:
+            from headstart.learn.dataset import read_dataset
+
+            dataset = read_dataset(X, for_training=False)
+            X, y = list(dataset.paths), [dataset.classes[target] for target in dataset.targets]
+        return float(accuracy_score(list(y), self.predict(sources.as_list(X)), sample_weight=sample_weight))
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Copy the model folder to `folder`, whole or not at all, and return its path.
+
+        Raises:
+            ModelError: `folder` holds something that is no model, or cannot be written.
+        """
+        source = self._fitted().network_file.parent
+        with artifact.new_model_folder(Path(folder)) as temporary:
+            shutil.copytree(source, temporary, dirs_exist_ok=True)
+        return Path(folder)
+
+    def _learn(self, prepared: Prepared, out: Path, progress: Progress, resume: bool, on_epoch: OnEpoch | None) -> None:
+        import pandas as pd
+
+        from headstart.learn.curves import draw_curves
+        from headstart.learn.finetune.checkpoint import discard
+        from headstart.learn.preview import crop_warning
+        from headstart.learn.save import describe, measure, write_card, write_history, write_network
+
+        with progress.step("load backbone"):
+            backbone = self._load_backbone()
+        if warning := crop_warning(prepared.records, backbone.preprocessing):
+            progress.note(warning)
+        trained = self._train(prepared, backbone, progress, resume, on_epoch)
+        dataset, test = prepared.dataset, prepared.split.test
+        figures = trained.cross_validation
+        with artifact.new_model_folder(out) as folder:
+            with progress.step("export"):
+                samples = [
+                    sources.load(path, backbone.preprocessing)
+                    for path in dataset.paths[:: max(1, len(dataset.paths) // 4)][:4]
+                ]
+                predictor = write_network(
+                    folder, trained.network, dataset.classes, backbone.preprocessing, np.stack(samples), trained.graph
+                )
+                write_history(folder, trained.history)
+                draw_curves(trained.history, folder / "curves.png")
+            if figures is None:
+                paths = [dataset.paths[row] for row in test]
+                figures = measure(predictor, paths, dataset.targets[test], seed=self.seed, progress=progress)
+            description = describe(self.get_params(), prepared, backbone, trained, figures)
+            write_card(folder, description, figures)
+            artifact.write_description(folder, description)
+        discard(trained.run_folder)
+        self.predictor_ = artifact.load(out)
+        self.classes_ = np.asarray(dataset.classes)
+        self.test_: Evaluation = figures
+        self.validation_: Evaluation | None = trained.validation
+        self.evaluated_by_ = "repeated cross-validation" if prepared.cross_validate else "test pictures"
+        self.history_: pd.DataFrame = pd.DataFrame(list(trained.history))
+        self.chosen_ = trained.chosen
+        self.counts_ = prepared.counts()
+        self.set_aside_ = prepared.set_aside
+        self.kept_together_ = prepared.split.kept_together
+        self.seconds_ = dict(progress.seconds)
+        self.notes_ = tuple(progress.notes)
+
+    def _train(
+        self, prepared: Prepared, backbone: Backbone, progress: Progress, resume: bool, on_epoch: OnEpoch | None
+    ) -> Trained:
+        from headstart.learn.augment import make_augmentation
+        from headstart.learn.features.extract import FeatureSettings
+        from headstart.learn.finetune.estimate import parse_seconds
+        from headstart.learn.methods.finetune import fit_finetune
+        from headstart.learn.methods.frozen import fit_frozen
+
+        how = FeatureSettings(
+            views=self.views,
+            augmentation=make_augmentation(self.augmentation),
+            seed=self.seed,
+            device=self.device,
+            precision=self.precision,
+        )
+        class_weight = self._class_weight(prepared.dataset.classes)
+        if self.method == "frozen":
+            return fit_frozen(
+                prepared, backbone, self._make_head(), how, class_weight=class_weight, seed=self.seed, progress=progress
+            )
+        budget = self.budget or (DEFAULT_BUDGET if self.method == "auto" else None)
+        return fit_finetune(
+            prepared,
+            backbone,
+            self._make_head(),
+            how,
+            self._training(),
+            class_weight=class_weight,
+            seed=self.seed,
+            budget=None if budget is None else parse_seconds(budget),
+            resume=resume,
+            progress=progress,
+            on_epoch=on_epoch,
+        )
+
+    def _training(self) -> TrainingSettings:
+        from headstart.learn.finetune.settings import make_settings
+
+        given = dict(self.training or {})
+        return make_settings({**given, "unfreeze": self.unfreeze} if self.unfreeze is not None else given)
+
+    def _load_backbone(self) -> Backbone:
+        from headstart.learn.backbones import load_backbone
+
+        return load_backbone(
+            self.backbone, weights=self.weights, image_size=self.image_size, pooling=self.pooling, fit=self.fit_mode
+        )
+
+    def _make_head(self) -> Head:
+        from headstart.learn.heads import SingleOutput, make_head
+
+        if self.output not in OUTPUTS:
+            raise unknown_name("output", self.output, OUTPUTS, "`headstart fit --help`")
+        head = make_head(self.head, **self._head_settings())
+        return SingleOutput(head) if self.output == "sigmoid" else head
+
+    def _head_settings(self) -> dict[str, Any]:
+        if self.head != "mlp":
+            return {}
+        settings: dict[str, Any] = {
+            "hidden": tuple(self.hidden),
+            "dropout": self.dropout,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+        }
+        if self.learning_rate is not None:
+            settings["learning_rate"] = self.learning_rate
+        return settings
+
+    def _class_weight(self, classes: tuple[str, ...]) -> Any:
+        if not isinstance(self.class_weight, dict):
+            return self.class_weight
+        for name in self.class_weight:
+            if name not in classes:
+                raise unknown_name("class in class_weight", name, classes, "the data's folder")
+        return {classes.index(name): float(weight) for name, weight in self.class_weight.items()}
+
+    def _check(self) -> None:
+        """Raise one SettingError for all parameters that cannot work, before any picture is read."""
+        problems: list[str] = []
+        if self.method not in METHODS:
+            problems.append(str(unknown_name("method", self.method, METHODS, "`headstart fit --help`")))
+        if not isinstance(self.views, int) or not 1 <= self.views <= 1000:
+            problems.append(f"views is {self.views!r}: give a whole number from 1 to 1000.")
+        if isinstance(self.seed, bool) or not 0 <= int(self.seed) < 2**32:
+            problems.append(f"seed is {self.seed!r}: give a whole number from 0 to {2**32 - 1}.")
+        if self.weights is not None and not Path(self.weights).is_file():
+            problems.append(f"weights is {str(self.weights)!r}, which is no file: check the path.")
+        for name in ("validation_size", "test_size"):
+            if not 0 < getattr(self, name) < 1:
+                problems.append(f"{name} is {getattr(self, name)!r}: give a share between 0 and 1.")
+        if self.validation_size + self.test_size >= 1:
+            problems.append("validation_size and test_size leave nothing to train on: together they must be below 1.")
+        if (
+            self.class_weight is not None
+            and not isinstance(self.class_weight, dict)
+            and self.class_weight != "balanced"
+        ):
+            problems.append(f"class_weight is {self.class_weight!r}: give None, 'balanced' or weights by class name.")
+        if self.views > 1 and self.augmentation in (None, "none"):
+            problems.append(
+                f"views is {self.views}, but without augmentation all views are the same: set augmentation."
+            )
+        for check in (
+            self._make_head,
+            self._check_backbone,
+            self._check_augmentation,
+            self._check_device,
+            self._training,
+            self._check_budget,
+        ):
+            try:
+                check()
+            except SettingError as error:
+                problems.append(str(error))
+        if problems:
+            raise SettingError("\n  ".join(problems))
+
+    def _check_backbone(self) -> None:
+        from headstart.learn.backbones import check_name
+
+        check_name(self.backbone)
+
+    def _check_augmentation(self) -> None:
+        from headstart.learn.augment import make_augmentation
+
+        make_augmentation(self.augmentation)
+
+    def _check_budget(self) -> None:
+        from headstart.learn.finetune.estimate import parse_seconds
+
+        if self.budget is not None:
+            parse_seconds(self.budget)
+
+    def _check_device(self) -> None:
+        from headstart.learn.features.engines import choose_device, choose_precision
+
+        choose_precision(self.precision, choose_device(self.device))
+
+    def _fitted(self) -> Predictor:
+        predictor = getattr(self, "predictor_", None)
+        if not isinstance(predictor, Predictor):
+            raise NotFittedError("this ImageClassifier has not learned anything yet: call fit first.")
+        return predictor

@@ -1,0 +1,205 @@
+"""Labelled pictures as headstart knows them: `Dataset`, read from a folder, a manifest, a DataFrame or two lists.
+
+Reading looks at names only; whether the pictures themselves can be read is the business of `learn.audit`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from headstart.core import images
+from headstart.core.errors import SettingError
+from headstart.learn.folder import read_folder
+from headstart.learn.listing import Listing, count, data_error, shown, some
+from headstart.learn.manifest import MANIFEST_SUFFIXES, read_frame, read_manifest, read_sequences
+
+# One to learn from and one to test on.
+MIN_PICTURES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """`n` labelled pictures of `c` classes.
+
+    Attributes:
+        paths: Absolute path of each picture.
+        targets: int64 array `(n,)`, index into `classes`.
+        classes: The class names, sorted.
+        splits: Object array `(n,)` of 'train', 'validation' and 'test', or None when the source has no splits.
+        groups: Object array `(n,)` of str, None for a picture that belongs to no group; or None altogether.
+        skipped: How many files or folders were left out, by kind: 'hidden', 'not pictures' and others.
+        source: What was read, for messages.
+        columns: Other columns of the manifest, a pandas DataFrame of `n` rows, or None.
+        warnings: Lines that a person should see.
+        problems: Lines that make the pictures unfit, not raised yet; see `read_dataset`.
+    """
+
+    paths: tuple[str, ...]
+    targets: np.ndarray
+    classes: tuple[str, ...]
+    splits: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    skipped: dict[str, int] = field(default_factory=dict)
+    source: str = "the pictures"
+    columns: Any = None
+    warnings: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def subset(self, indices: Iterable[int] | np.ndarray) -> Dataset:
+        """Return the pictures at `indices` in that order; the classes stay as they are.
+
+        Args:
+            indices: Whole numbers into the pictures, or a boolean array of shape `(n,)`.
+        """
+        chosen = np.asarray(indices if isinstance(indices, np.ndarray) else list(indices))
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
+        return replace(
+            self,
+            paths=tuple(self.paths[i] for i in chosen),
+            targets=self.targets[chosen],
+            splits=None if self.splits is None else self.splits[chosen],
+            groups=None if self.groups is None else self.groups[chosen],
+            columns=None if self.columns is None else self.columns.iloc[chosen].reset_index(drop=True),
+        )
+
+
+def read_dataset(data: Any, labels: Any = None, *, for_training: bool = True, collect: bool = False) -> Dataset:
+    """Read labelled pictures and tell everything that is wrong with them at once.
+
+    Args:
+        data: A folder with one folder for each class, or with train/val/test folders above those; a CSV, TSV
+            or Parquet file with the columns `path,label[,split][,group]`, paths relative to it; a pandas
+            DataFrame with those columns, paths relative to the working directory; or paths of pictures.
+        labels: One label for each path, if `data` is a sequence of paths; else None.
+        for_training: Check also that a classifier can be learned and tested: two classes or more, enough
+            pictures in each, the same classes in every split. New pictures to evaluate on need none of that.
+        collect: Keep problems in `Dataset.problems` instead of raising them, so that `audit.set_aside` can
+            raise them together with the unreadable pictures. What leaves no pictures at all is always raised.
+
+    Returns:
+        The pictures; class folders and files in the order of their names, rows in the order they were given.
+
+    Raises:
+        DataError: The pictures cannot be used; a line for each problem.
+        SettingError: `labels` is given although `data` brings its own.
+    """
+    listing = _list(data, labels)
+    if listing.empty:
+        line = f"class folders without a picture: {some(listing.empty)}. Add pictures or remove them."
+        (listing.problems if for_training else listing.warnings).append(line)
+    dataset = _dataset(listing)
+    problems, warnings = list(listing.problems), list(listing.warnings)
+    if for_training and dataset.paths and not collect:
+        more = check(dataset)
+        problems += more[0]
+        warnings += more[1]
+    if not dataset.paths and not problems:
+        problems.append("no pictures were found in it.")
+    if problems and (not collect or not dataset.paths):
+        raise data_error(dataset.source, problems, warnings)
+    return replace(dataset, problems=tuple(problems), warnings=tuple(warnings))
+
+
+def own_test_split(dataset: Dataset) -> str | None:
+    """Return the name of the split that is the untouched test set, or None when the source has none.
+
+    With only train and validation the second is the test set, and validation is cut from train.
+    """
+    roles = set() if dataset.splits is None else set(dataset.splits)
+    return next((role for role in ("test", "validation") if role in roles), None)
+
+
+def check(dataset: Dataset) -> tuple[list[str], list[str]]:
+    """Return what hinders learning a classifier from these pictures: lines of problems, lines of warnings."""
+    problems: list[str] = []
+    warnings: list[str] = []
+    totals = np.bincount(dataset.targets, minlength=len(dataset.classes))
+    present = [name for name, total in zip(dataset.classes, totals, strict=True) if total]
+    if len(present) < 2:
+        names = some(present) or "none"
+        problems.append(f"{count(len(present), 'class', 'classes')} ({names}) where at least two are needed.")
+    test = own_test_split(dataset)
+    if dataset.splits is None or test is None:
+        few = [f"{name} ({n})" for name, n in zip(dataset.classes, totals, strict=True) if n < MIN_PICTURES]
+        if few:
+            problems.append(
+                f"classes with fewer than {MIN_PICTURES} pictures: {some(few)}. Add pictures or remove them."
+            )
+        return problems, warnings
+    trained = set(dataset.targets[dataset.splits == "train"].tolist())
+    if not trained:
+        problems.append("no picture is in the split train. Name the folder or the split of those to learn from train.")
+        return problems, warnings
+    for role in ("validation", "test"):
+        tested = set(dataset.targets[dataset.splits == role].tolist())
+        unknown = [dataset.classes[i] for i in sorted(tested - trained)]
+        if unknown:
+            problems.append(f"classes in {role} but not in train: {some(unknown)}. Add them to train or remove them.")
+        untested = [dataset.classes[i] for i in sorted(trained - tested)]
+        if tested and untested:
+            warnings.append(f"classes in train but not in {role}, so not judged there: {some(untested)}.")
+    missing = [dataset.classes[i] for i in np.flatnonzero(totals == 0)]
+    if missing:
+        problems.append(f"classes without a picture: {some(missing)}. Add pictures or remove them.")
+    return problems, warnings
+
+
+def _list(data: Any, labels: Any) -> Listing:
+    """Choose the reader by what `data` is."""
+    is_path = isinstance(data, (str, bytes, os.PathLike))
+    is_frame = hasattr(data, "columns") and hasattr(data, "iloc")
+    if labels is not None and (is_path or is_frame):
+        raise SettingError("labels is given, but the data brings its own: give labels only with a sequence of paths.")
+    if is_path:
+        return _list_path(os.fsdecode(data))
+    if is_frame:
+        return read_frame(data, "the DataFrame", os.getcwd())
+    if isinstance(data, Iterable):
+        return read_sequences(data, labels)
+    raise SettingError(
+        f"data is of type {type(data).__name__}. Expected a folder, a manifest, a DataFrame or a sequence of paths."
+    )
+
+
+def _list_path(given: str) -> Listing:
+    path = os.path.abspath(os.path.expanduser(given))
+    suffix = os.path.splitext(path)[1].lower()
+    expected = "Expected a folder with one folder for each class, or a CSV or Parquet manifest"
+    if os.path.isdir(path):
+        return read_folder(path)
+    if not os.path.exists(path):
+        raise data_error(shown(path), ["there is no such folder or file. Check the path."])
+    if suffix in MANIFEST_SUFFIXES:
+        return read_manifest(path)
+    if suffix in images.SUFFIXES:
+        raise data_error(shown(path), [f"this is one picture. {expected}."])
+    raise data_error(
+        shown(path), [f"this is a file of an unknown kind. {expected} ({', '.join(sorted(MANIFEST_SUFFIXES))})."]
+    )
+
+
+def _dataset(listing: Listing) -> Dataset:
+    classes = tuple(sorted(set(listing.labels)))
+    index = {name: i for i, name in enumerate(classes)}
+    return Dataset(
+        paths=tuple(listing.paths),
+        targets=np.array([index[label] for label in listing.labels], dtype=np.int64),
+        classes=classes,
+        splits=_objects(listing.splits),
+        groups=_objects(listing.groups),
+        skipped=dict(listing.skipped),
+        source=listing.source,
+        columns=listing.columns,
+    )
+
+
+def _objects(values: list[str | None]) -> np.ndarray | None:
+    return np.array(values, dtype=object) if any(value is not None for value in values) else None

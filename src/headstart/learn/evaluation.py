@@ -1,0 +1,96 @@
+"""Measuring a saved model on labelled pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.core.errors import DataError, SettingError
+from headstart.core.metrics import Evaluation
+from headstart.core.predictor import Predictor
+from headstart.core.progress import Progress
+from headstart.learn.audit import audit, set_aside
+from headstart.learn.dataset import Dataset, read_dataset
+from headstart.learn.features.records import Records
+from headstart.learn.save import measure
+
+
+@dataclass(frozen=True, eq=False)
+class DataEvaluation:
+    """Figures of a model on data, and what the data were.
+
+    Attributes:
+        evaluation: The figures.
+        set_aside: `(path, reason)` of the pictures that cannot be read.
+        seen_in_training: How many of the pictures the model was trained on, byte for byte.
+    """
+
+    evaluation: Evaluation
+    set_aside: tuple[tuple[str, str], ...]
+    seen_in_training: int
+
+    def class_rows(self) -> list[tuple[str, str, str, str, str]]:
+        """Return `(class, pictures, precision, recall, most often taken for)` as text, for the classes that occur."""
+        rows = []
+        confusion = np.asarray(self.evaluation.confusion)
+        for index, (name, figures) in enumerate(zip(self.evaluation.classes, self.evaluation.per_class, strict=True)):
+            if not figures.support:
+                continue
+            wrong = confusion[index].copy()
+            wrong[index] = 0
+            taken = f"{self.evaluation.classes[int(wrong.argmax())]} ({wrong.max()})" if wrong.max() else ""
+            precision, recall = (
+                f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in (figures.precision, figures.recall)
+            )
+            rows.append((name, f"{figures.support:,}", precision, recall, taken))
+        return rows
+
+
+def evaluate_on(
+    predictor: Predictor, data: Any, *, part: str | None = None, seed: int = 0, progress: Progress | None = None
+) -> DataEvaluation:
+    """Measure a saved model on labelled pictures.
+
+    Args:
+        predictor: The model.
+        data: Folder, manifest or DataFrame with the model's classes (not necessarily all of them).
+        part: Only the pictures of this split (`train`, `validation`, `test`) of the data.
+        seed: Of the bootstrap.
+        progress: Is shown the steps, and told when pictures were trained on.
+
+    Raises:
+        DataError: The data cannot be read, or have a class that the model does not know.
+        SettingError: The data have no such split.
+    """
+    progress = progress or Progress()
+    dataset = read_dataset(data, for_training=False, collect=True)
+    if part is not None:
+        dataset = _part(dataset, part)
+    unknown = [name for name in dataset.classes if name not in predictor.classes]
+    if unknown:
+        raise DataError(
+            f"{dataset.source} has classes that the model does not know: {', '.join(map(repr, unknown[:5]))}"
+            f"{' …' if len(unknown) > 5 else ''}. The model knows {', '.join(map(repr, predictor.classes[:5]))}"
+            f"{' …' if len(predictor.classes) > 5 else ''}; rename the folders or labels."
+        )
+    with progress.step("check pictures", len(dataset.paths)) as update, Records() as known:
+        records = audit(dataset.paths, store=known, progress=lambda done, total: update(done))
+    dataset, kept, aside = set_aside(dataset, records, for_training=False)
+    trained_on = set(predictor.description.get("data", {}).get("training_digests", ()))
+    seen = sum(record.digest[:16] in trained_on for record in kept)
+    if seen:
+        progress.note(f"{seen:,} of the {len(kept):,} pictures were trained on: the figures are too good by that.")
+    order = {name: index for index, name in enumerate(predictor.classes)}
+    targets = np.array([order[dataset.classes[target]] for target in dataset.targets])
+    evaluation = measure(predictor, dataset.paths, targets, seed=seed, progress=progress)
+    return DataEvaluation(evaluation, tuple(aside), seen)
+
+
+def _part(dataset: Dataset, part: str) -> Dataset:
+    present = sorted({str(name) for name in dataset.splits}) if dataset.splits is not None else []
+    if part not in present:
+        there = f"it has {', '.join(present)}" if present else "it has none"
+        raise SettingError(f"{dataset.source} has no split {part!r}: {there}. Leave --split out to take all pictures.")
+    return dataset.subset(np.flatnonzero(dataset.splits == part))

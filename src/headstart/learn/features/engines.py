@@ -1,0 +1,179 @@
+"""Engines: run a frozen network fast. OpenVINO on the processor; torch on CUDA and MPS, and where OpenVINO fails.
+
+The engine and its precision are chosen by what the machine has and then checked on a few of the user's own
+pictures against torch in float32; one that disagrees is not used, and that is said.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from headstart.core import settings
+from headstart.core.errors import HeadstartError, SettingError
+from headstart.core.predictor import BATCH_SIZE
+from headstart.core.progress import Progress
+from headstart.core.runtime import Network, Precision, cores, has_bfloat16
+from headstart.learn.export import to_onnx
+
+MIN_COSINE = 0.999
+OUTPUT = "features"
+
+
+class Engine(Protocol):
+    """Runs a frozen network.
+
+    Attributes:
+        name: For people, such as `openvino`.
+        precision: What the layers compute in.
+        workers: How many threads should decode pictures and call `run` side by side.
+    """
+
+    name: str
+    precision: Precision
+    workers: int
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return float32 features `(n, …)` of uint8 images `(n, h, w, 3)`; thread-safe."""
+        ...
+
+
+class OpenVINOEngine:
+    """The network as an ONNX file on the processor, one stream a core."""
+
+    name = "openvino"
+
+    def __init__(self, graph: Path, precision: Precision) -> None:
+        self._network = Network(graph, precision=precision, streams=cores())
+        self.precision = precision
+        self.workers = self._network.streams
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return float32 features `(n, …)` of uint8 images `(n, h, w, 3)`; thread-safe.
+
+        Batches are filled up to `BATCH_SIZE`: OpenVINO compiles layers for each batch size, and a picture's last
+        digits must not depend on how many others were left over.
+        """
+        missing = max(0, BATCH_SIZE - len(images))
+        filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
+        return self._network.run(filled)[OUTPUT][: len(images)]
+
+
+class TorchEngine:
+    """The torch module itself, on any device, with autocast for bfloat16; calls take turns."""
+
+    name = "torch"
+
+    def __init__(self, network: nn.Module, device: str, precision: Precision = "float32") -> None:
+        self._device = torch.device(device)
+        self._network = network.to(self._device).to(memory_format=torch.channels_last).eval()
+        self._turn = threading.Lock()
+        self.precision = precision
+        self.workers = cores()
+
+    def run(self, images: np.ndarray) -> np.ndarray:
+        """Return float32 features `(n, …)` of uint8 images `(n, h, w, 3)`; thread-safe."""
+        autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
+        with self._turn, torch.inference_mode(), autocast:
+            features: torch.Tensor = self._network(torch.from_numpy(images).to(self._device))
+            return features.float().cpu().numpy()
+
+
+# Every engine by name, for the contract tests and for `docs`; `choose_engine` decides which one runs.
+ENGINES = {"openvino": OpenVINOEngine, "torch": TorchEngine}
+
+
+def choose_device(device: str) -> str:
+    """Return the torch device to use for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises:
+        SettingError: The device does not exist on this machine.
+    """
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available.get(device.split(":")[0], False):
+        usable = " or ".join(repr(name) for name, there in available.items() if there)
+        raise SettingError(f"device is {device!r}, which this machine does not have: choose 'auto', {usable}.")
+    return device
+
+
+def choose_precision(precision: str, device: str) -> Precision:
+    """Return the precision to try first for `auto`, `float32` or `bfloat16` on a device.
+
+    Raises:
+        SettingError: The precision is none of these.
+    """
+    if precision == "auto":
+        if device == "cpu":
+            return "bfloat16" if has_bfloat16() else "float32"
+        return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+    if precision == "float32":
+        return "float32"
+    if precision == "bfloat16":
+        return "bfloat16"
+    raise SettingError(f"precision is {precision!r}: choose 'auto', 'float32' or 'bfloat16'.")
+
+
+def choose_engine(
+    network: nn.Module, identity: str, samples: np.ndarray, device: str, precision: Precision, progress: Progress
+) -> Engine:
+    """Return the fastest engine that agrees with torch float32 on the samples.
+
+    Args:
+        network: uint8 `(n, h, w, 3)` -> float32 `(n, …)`, frozen.
+        identity: Names the network's graph file in the cache; equal for equal networks.
+        samples: A few pictures as the network sees them, uint8 `(n, h, w, 3)`.
+        device: A torch device.
+        precision: What to try first.
+        progress: Is told of a fall-back.
+    """
+    with torch.inference_mode():
+        reference = network.to("cpu").eval()(torch.from_numpy(samples)).numpy()
+    tries: list[Precision] = ["bfloat16", "float32"] if precision == "bfloat16" else ["float32"]
+    for attempt in tries:
+        try:
+            engine: Engine = (
+                OpenVINOEngine(graph_file(network, identity, samples.shape[1:3]), attempt)
+                if device == "cpu"
+                else TorchEngine(network, device, attempt)
+            )
+            agreement = cosine(engine.run(samples), reference)
+        except (HeadstartError, RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+            progress.note(f"The fast engine cannot run this network ({_first_line(error)}); torch does.")
+            break
+        if agreement >= MIN_COSINE:
+            return engine
+        progress.note(
+            f"{engine.name} in {attempt} gives features that differ from torch in float32 "
+            f"(cosine {agreement:.4f}, at least {MIN_COSINE} wanted); not used."
+        )
+    return TorchEngine(network, "cpu")
+
+
+def graph_file(network: nn.Module, identity: str, image_size: tuple[int, int]) -> Path:
+    """Return the network's ONNX file in the cache, written when it is not there."""
+    path = settings.cache_folder() / "graphs" / f"{identity}.onnx"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        to_onnx(network, path, image_size, (OUTPUT,))
+    return path
+
+
+def cosine(features: np.ndarray, reference: np.ndarray) -> float:
+    """Return the smallest cosine similarity between the rows of two arrays `(n, …)`; equal zero rows give 1."""
+    a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (features, reference))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    if not np.isfinite(norms).all():
+        return -1.0
+    similarity = np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), (a == b).all(axis=1))
+    return float(similarity.min())
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

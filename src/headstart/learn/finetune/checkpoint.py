@@ -1,0 +1,132 @@
+"""Checkpoints: written whole or not at all, read without unpickling, and stopping only between two steps."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headstart.core import settings
+from headstart.core.errors import CacheError
+
+FILE = "checkpoint.pt"
+# Raise it when the meaning of a checkpoint changes: older ones are then ignored.
+FORMAT = 1
+KEEP_DAYS = 30
+
+
+def run_folder(identity: dict[str, Any]) -> Path:
+    """Return the folder of a run's checkpoint in the cache; the same data and settings give the same folder."""
+    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    return _runs() / digest
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is a checkpoint in the folder."""
+    return (folder / FILE).is_file()
+
+
+def save(folder: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint; a reader finds the old one or the new one, never half of one.
+
+    Args:
+        folder: Of the run; is made if need be.
+        state: Tensors and plain values, nested in dictionaries and lists.
+
+    Raises:
+        CacheError: The disk is full or the folder cannot be written; the old checkpoint stays.
+    """
+    temporary = folder / f".{FILE}.{os.getpid()}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, "run_folder": folder.name, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / FILE)
+    except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise CacheError(
+            f"the checkpoint in {folder} cannot be written: {error}. Free some space or set HEADSTART_CACHE."
+        ) from error
+
+
+def load(folder: Path) -> dict[str, Any] | None:
+    """Return the checkpoint of a run, on the processor; None where there is none.
+
+    Nothing is unpickled but tensors and plain values (torch's `weights_only`), so a foreign file can do no harm.
+
+    Raises:
+        CacheError: The file there is damaged, or not the checkpoint of this run.
+    """
+    path = folder / FILE
+    if not path.is_file():
+        return None
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # damaged zip, other pickles, no permission: torch raises many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        raise _refused(path, f"cannot be read ({reason})") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT or state.get("run_folder") != folder.name:
+        raise _refused(path, "is not one of this run")
+    return state
+
+
+def discard(folder: Path | None) -> None:
+    """Delete a run's checkpoint, which a run that is complete and saved needs no more."""
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def discard_old(days: float = KEEP_DAYS) -> None:
+    """Delete the checkpoints of runs that nobody has continued for some days, so that they do not fill the disk."""
+    for folder in _runs().glob("*"):
+        try:
+            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        except OSError:  # vanished meanwhile
+            continue
+        if time.time() - newest > days * 86_400:
+            discard(folder)
+
+
+@contextmanager
+def stop_between_steps() -> Iterator[Callable[[], bool]]:
+    """Turn Ctrl-C and SIGTERM into a question that the loop asks between two steps: "should I stop?".
+
+    A second signal interrupts at once. Outside the main thread, where Python delivers no signals, it is always no.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(number: int, frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    old = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in old.items():
+            # None: a handler that is not Python's, which Python cannot put back.
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _runs() -> Path:
+    return settings.cache_folder() / "runs"
+
+
+def _refused(path: Path, reason: str) -> CacheError:
+    return CacheError(f"the checkpoint {path} {reason}: delete it, or begin anew without resume.")

@@ -1,0 +1,95 @@
+"""How long fine-tuning would take here: a few pictures through the very network, before anything is begun."""
+
+from __future__ import annotations
+
+import copy
+import re
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import nn
+
+from headstart.core.errors import SettingError
+from headstart.core.predictor import BATCH_SIZE
+from headstart.core.progress import Progress
+from headstart.learn.backbones import Backbone, suffix
+from headstart.learn.features.extract import FeatureSettings, open_engine
+from headstart.learn.finetune.loop import as_inputs, own_random_state
+from headstart.learn.finetune.settings import TrainingSettings
+from headstart.learn.finetune.source import LiveSource, Pictures
+from headstart.learn.finetune.unfreezing import Plan, apply_phase
+
+PICTURES = 16
+REPEATS = 2
+_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_seconds(text: str | float) -> float:
+    """Return the seconds that `90`, `90s`, `10m` or `2h` name.
+
+    Raises:
+        SettingError: It is no such time.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(text))
+    if not match:
+        raise SettingError(f"budget is {text!r}: give a time such as 90s, 10m or 2h.")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def seconds_needed(
+    backbone: Backbone,
+    head: nn.Module,
+    layers: Plan,
+    settings: TrainingSettings,
+    how: FeatureSettings,
+    train: Pictures,
+    device: torch.device,
+) -> float:
+    """Return about how long the prefix of all views, and the training above it, will take on the device.
+
+    A few of the pictures are decoded, augmented and run through the engine of the prefix as the extraction will do
+    it, and a few steps are taken on a copy. What is cached already is not taken into account.
+
+    Args:
+        backbone: Is not changed.
+        head: Features -> logits; is not changed.
+        layers: Where the backbone is cut and what learns; the last phase, which trains most, is measured.
+        settings: Complete settings.
+        how: Views, augmentation, device and precision.
+        train: The training pictures.
+        device: Where training will be.
+    """
+    # On a copy, and silently: what the engine has to say is said when it is opened in earnest.
+    trial = replace(backbone, network=copy.deepcopy(backbone.network))
+    apply_phase(trial, layers.phases[-1], batch_norm=settings.batch_norm)
+    pixels = layers.cut == backbone.stages[0]
+    engine = None if pixels else open_engine(train.paths[:BATCH_SIZE], trial, how, layers.cut, Progress())
+    source = LiveSource(train, trial, how, engine)
+    rows = np.array_split(np.arange(min(PICTURES, len(train.paths))), -(-PICTURES // BATCH_SIZE))
+    rows = [part for part in rows if len(part)]
+    once, inputs = float("inf"), np.empty(0)
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        inputs = np.concatenate(list(source.batches(rows, how.views - 1)))
+        once = min(once, time.perf_counter() - start)
+    upper = trial.network if pixels else suffix(trial, layers.cut)
+    network = nn.Sequential(upper, copy.deepcopy(head)).to(device).to(memory_format=torch.channels_last)
+    with own_random_state():
+        training = _training(network.train(), as_inputs(inputs, device))
+    epochs = int(settings.epochs or 1)
+    passes = epochs if pixels else how.views
+    return len(train.paths) / len(inputs) * (passes * once + epochs * training)
+
+
+def _training(network: nn.Module, inputs: torch.Tensor) -> float:
+    """Return the time of the fastest of a few forward and backward passes, in seconds."""
+    times = []
+    for _ in range(REPEATS):
+        start = time.perf_counter()
+        loss = network(inputs).square().mean()
+        loss.backward()
+        float(loss.detach())  # waits for the device
+        times.append(time.perf_counter() - start)
+    return min(times)

@@ -1,0 +1,429 @@
+"""The training loop, written out from top to bottom.
+
+All randomness of a step comes from the seed and the number of the step, and all randomness of an epoch from the seed
+and the number of the epoch. A checkpoint therefore needs no state of any generator, and a run that is resumed takes
+exactly the steps that it would have taken: on a processor with as many threads its weights are bitwise equal.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from headstart.core.errors import CacheError, TrainingError
+from headstart.core.progress import Progress
+from headstart.learn.finetune import checkpoint
+from headstart.learn.finetune.mixing import mix
+from headstart.learn.finetune.schedule import factor
+from headstart.learn.finetune.settings import TrainingSettings
+from headstart.learn.finetune.source import Source
+
+# Guessing among a million classes gives ln(1,000,000) = 14.
+EXPLODED = 50.0
+PLATEAU_EPOCHS = 2
+VALIDATION_BATCH = 64
+_KEPT = "The last checkpoint is kept."
+
+Tensors = dict[str, torch.Tensor]
+OnEpoch = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What is trained on what.
+
+    Attributes:
+        network: Inputs of the source -> logits; its frozen parts are frozen.
+        groups: Optimizer parameter groups: `params` and the peak `lr` of each.
+        train, validation: Where inputs come from.
+        targets, validation_targets: float32 `(n, c)`: one-hot, or several ones a row.
+        loss: `softmax` or `sigmoid` cross-entropy.
+        class_weights: float32 `(c,)`, or None.
+        start_epoch: Called with the number of each epoch before it, to unfreeze more.
+        device: Where the network is; targets and class weights are there too.
+    """
+
+    network: nn.Module
+    groups: list[dict[str, Any]]
+    train: Source
+    validation: Source
+    targets: torch.Tensor
+    validation_targets: torch.Tensor
+    loss: str
+    class_weights: torch.Tensor | None
+    start_epoch: Callable[[int], None]
+    device: torch.device
+
+
+@dataclass
+class Run:
+    """Where a run is; all of it is in the checkpoint.
+
+    Attributes:
+        epoch, step_in_epoch: The next step, from 0.
+        loss_sum, right, seen, seconds: Of the epoch so far: losses and right answers summed over the pictures seen.
+        plateau: Factor that the plateau schedule has come to.
+        since_best: Epochs since validation was best.
+        best_loss, best_accuracy: Of the best validation.
+        history: A row for each epoch done.
+    """
+
+    epoch: int = 0
+    step_in_epoch: int = 0
+    loss_sum: float = 0.0
+    right: float = 0.0
+    seen: int = 0
+    seconds: float = 0.0
+    plateau: float = 1.0
+    since_best: int = 0
+    best_loss: float = math.inf
+    best_accuracy: float = -1.0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+    def add(self, loss: float, right: float, pictures: int, seconds: float) -> None:
+        """Count a step."""
+        self.step_in_epoch += 1
+        self.loss_sum += loss * pictures
+        self.right += right
+        self.seen += pictures
+        self.seconds += seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The best weights by validation, one row an epoch, and the epoch (from 0) that the run was resumed in, or None."""
+
+    best: Tensors
+    history: tuple[dict[str, float], ...]
+    resumed_at: int | None
+
+
+def train(
+    job: Job,
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    folder: Path | None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Result:
+    """Train, keep the weights that are best on validation, and leave a checkpoint that can be resumed exactly.
+
+    Args:
+        job: What is trained on what.
+        settings: Complete settings, with a precision.
+        seed: Of order, dropout and mixing.
+        folder: Where checkpoints go; None writes none.
+        resume: Whether to continue from a checkpoint in `folder`.
+        progress: Is shown the pictures of each epoch.
+        on_epoch: Called with each epoch's row.
+
+    Raises:
+        TrainingError: The loss is not a number or explodes, or memory is short.
+        CacheError: The checkpoint cannot be read or written.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, between two steps, with the state saved.
+    """
+    progress = progress or Progress()
+    network, count, epochs = job.network, len(job.targets), int(settings.epochs or 1)
+    optimizer = make_optimizer(job.groups, settings)
+    peaks = [float(group["lr"]) for group in optimizer.param_groups]
+    run, average, best = Run(), copy_tensors(network) if settings.ema else {}, copy_tensors(network)
+    resumed_at, saved_at = None, time.monotonic()
+
+    def save() -> None:
+        nonlocal saved_at
+        if folder is not None:
+            state = {"run": vars(run), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
+            checkpoint.save(folder, {**state, "average": average, "best": best})
+        saved_at = time.monotonic()
+
+    if resume and folder is not None:
+        saved = checkpoint.load(folder)
+        if saved is None:
+            progress.note("There was no checkpoint of these pictures and settings to resume: training began anew.")
+        else:
+            run, average, best = restore(saved, network, optimizer, folder)
+            resumed_at = run.epoch
+            where = f"in epoch {run.epoch + 1} of {epochs}, after {run.step_in_epoch} of its steps"
+            progress.note(f"Resumed {where if run.epoch < epochs else 'after the last epoch'}.")
+
+    with checkpoint.stop_between_steps() as should_stop, own_random_state(), short_memory_is_explained(settings):
+        while run.epoch < epochs and not (settings.patience and run.since_best >= settings.patience):
+            job.start_epoch(run.epoch)
+            network.train()
+            batches = batches_of_epoch(count, settings.batch_size, seed, run.epoch)
+            rest = batches[run.step_in_epoch :]
+            with progress.step("train", count) as update:
+                began = time.perf_counter()
+                for rows, inputs in zip(rest, job.train.batches(rest, run.epoch), strict=True):
+                    step = run.epoch * len(batches) + run.step_in_epoch
+                    rate = factor(settings, step, epochs * len(batches), len(batches), run.plateau)
+                    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                        group["lr"] = peak * rate
+                    seed_step(seed, step)
+                    loss, right = take_step(job, settings, optimizer, inputs, rows, run)
+                    update_average(average, network, settings.ema)
+                    now = time.perf_counter()
+                    run.add(loss, right, len(rows), now - began)
+                    began = now
+                    update(run.seen)
+                    stop = should_stop()
+                    if stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
+                        save()
+                    if stop:
+                        raise KeyboardInterrupt
+            row = finish_epoch(job, settings, run, average, optimizer.param_groups[0]["lr"])
+            if run.since_best == 0:
+                best = clone(average) if average else copy_tensors(network)
+            save()
+            if on_epoch is not None:
+                on_epoch(row)
+            if should_stop():
+                raise KeyboardInterrupt
+    if run.epoch < epochs:
+        progress.note(f"Stopped after epoch {run.epoch}: no better validation for {settings.patience} epochs.")
+    return Result(best, tuple(run.history), resumed_at)
+
+
+def take_step(
+    job: Job,
+    settings: TrainingSettings,
+    optimizer: torch.optim.Optimizer,
+    inputs: np.ndarray,
+    rows: np.ndarray,
+    run: Run,
+) -> tuple[float, float]:
+    """Take one step and return the mean loss and how many pictures were named right.
+
+    Loss and gradients are checked before the step is taken, so that no weight ever becomes "not a number".
+
+    Raises:
+        TrainingError: The loss or a gradient is not a number, or the loss is far above guessing.
+    """
+    x, y = as_inputs(inputs, job.device), job.targets[torch.from_numpy(rows).to(job.device)]
+    mixed_x, mixed_y = mix(x, y, settings)
+    with torch.autocast(job.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        logits = job.network(mixed_x).float()
+    loss = loss_of(job, logits, mixed_y, settings.label_smoothing)
+    value = float(loss.detach())
+    check_finite("loss", value, run, settings)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    learning = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = nn.utils.clip_grad_norm_(learning, settings.clip_norm or math.inf)
+    check_finite("gradient", float(norm), run, settings)
+    optimizer.step()
+    return value, count_right(logits, y, job.loss)
+
+
+def finish_epoch(
+    job: Job, settings: TrainingSettings, run: Run, average: Tensors, learning_rate: float
+) -> dict[str, float]:
+    """Validate, write the epoch's row into the run, and set the run to the start of the next epoch.
+
+    Raises:
+        TrainingError: The validation loss is not a number.
+    """
+    loss, accuracy = validate(job, average)
+    check_finite("validation loss", loss, run, settings)
+    row = {
+        "epoch": run.epoch + 1,
+        "loss": run.loss_sum / run.seen,
+        "accuracy": run.right / run.seen,
+        "val_loss": loss,
+        "val_accuracy": accuracy,
+        "learning_rate": learning_rate,
+        "seconds": run.seconds,
+        "pictures_per_second": run.seen / max(run.seconds, 1e-9),
+    }
+    # More right wins; of equally many right, the surer.
+    better = (accuracy, -loss) > (run.best_accuracy, -run.best_loss)
+    run.since_best = 0 if better else run.since_best + 1
+    if better:
+        run.best_accuracy, run.best_loss = accuracy, loss
+    if run.since_best and run.since_best % PLATEAU_EPOCHS == 0:
+        run.plateau *= settings.step_factor
+    run.history.append(row)
+    run.epoch += 1
+    run.step_in_epoch, run.seen = 0, 0
+    run.loss_sum = run.right = run.seconds = 0.0
+    return row
+
+
+def validate(job: Job, average: Tensors) -> tuple[float, float]:
+    """Return mean loss and accuracy on the validation pictures, with the averaged weights where they are kept."""
+    kept = copy_tensors(job.network) if average else {}
+    if average:
+        job.network.load_state_dict(average)
+    loss = right = 0.0
+    for rows, logits in validation_logits(job):
+        y = job.validation_targets[rows]
+        loss += float(loss_of(job, logits, y, 0.0)) * len(rows)
+        right += count_right(logits, y, job.loss)
+    if average:
+        job.network.load_state_dict(kept)
+    return loss / len(job.validation_targets), right / len(job.validation_targets)
+
+
+def validation_logits(job: Job) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield rows of the validation pictures and their logits `(rows, c)`, float32; the network is set to `eval()`."""
+    job.network.eval()
+    count = len(job.validation_targets)
+    batches = [np.arange(i, min(i + VALIDATION_BATCH, count)) for i in range(0, count, VALIDATION_BATCH)]
+    for rows, inputs in zip(batches, job.validation.batches(batches, 0), strict=True):
+        with torch.no_grad():
+            logits = job.network(as_inputs(inputs, job.device)).float()
+        yield torch.from_numpy(rows).to(job.device), logits
+
+
+def loss_of(job: Job, logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Return the mean cross-entropy of logits `(n, c)` with float targets `(n, c)`, classes weighted.
+
+    Weighted means: the part of each class in a picture's target counts by the class's weight; the mean is over the
+    pictures (torch's definition for targets that are probabilities).
+    """
+    if job.loss == "sigmoid":
+        smoothed = targets * (1 - smoothing) + smoothing / 2
+        return functional.binary_cross_entropy_with_logits(logits, smoothed, weight=job.class_weights)
+    return functional.cross_entropy(logits, targets, weight=job.class_weights, label_smoothing=smoothing)
+
+
+def count_right(logits: torch.Tensor, targets: torch.Tensor, loss: str) -> float:
+    """Return how many pictures are named right; with several labels a picture counts by its share of right ones."""
+    if loss == "sigmoid":
+        return float(((logits > 0) == (targets > 0.5)).float().mean(dim=1).sum())
+    return float((logits.argmax(dim=1) == targets.argmax(dim=1)).sum())
+
+
+def check_finite(what: str, value: float, run: Run, settings: TrainingSettings) -> None:
+    """Raise TrainingError if a loss or gradient is not a number, or a loss is far above what guessing gives."""
+    if math.isfinite(value) and (value <= EXPLODED or "loss" not in what):
+        return
+    became = f"rose to {value:.3g}" if math.isfinite(value) else f"became {value}"
+    raise TrainingError(
+        f"the {what} {became} in epoch {run.epoch + 1}, step {run.step_in_epoch + 1}: lower learning_rate "
+        f"(now {settings.learning_rate:g}) and backbone_learning_rate (now {settings.backbone_learning_rate:g}), "
+        f"or set clip_norm (now {settings.clip_norm:g}). {_KEPT}"
+    )
+
+
+def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
+    """Return the optimizer; weights decay, but not biases and the scales and shifts of normalisation (1-D)."""
+    split = [
+        {"params": chosen, "lr": group["lr"], "weight_decay": decay}
+        for group in groups
+        for chosen, decay in (
+            ([p for p in group["params"] if p.ndim > 1], settings.weight_decay),
+            ([p for p in group["params"] if p.ndim <= 1], 0.0),
+        )
+        if chosen
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(split, momentum=settings.momentum)
+    return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(split)
+
+
+def restore(
+    saved: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
+) -> tuple[Run, Tensors, Tensors]:
+    """Put a checkpoint into network and optimizer; return the run, the averaged and the best weights.
+
+    Raises:
+        CacheError: It belongs to another network.
+    """
+    try:
+        network.load_state_dict(saved["network"])
+        optimizer.load_state_dict(saved["optimizer"])
+        own = network.state_dict()
+        average = {name: tensor.to(own[name].device) for name, tensor in saved["average"].items()}
+        return Run(**saved["run"]), average, saved["best"]
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise CacheError(
+            f"the checkpoint in {folder} does not fit this network: delete it, or begin anew without resume."
+        ) from error
+
+
+def batches_of_epoch(count: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Return the rows of each step of an epoch, shuffled; a single picture that is left over joins the step before.
+
+    One picture alone has no batch statistics.
+    """
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    starts = list(range(0, count, size))
+    if len(starts) > 1 and count - starts[-1] == 1:
+        starts.pop()
+    return np.split(order, starts[1:])
+
+
+def seed_step(seed: int, step: int) -> None:
+    """Seed torch's global generators, which dropout and mixing draw from, for one step."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1)
+
+
+def copy_tensors(network: nn.Module) -> Tensors:
+    """Return copies of all parameters and buffers that a checkpoint has."""
+    return clone(network.state_dict())
+
+
+def clone(tensors: Tensors) -> Tensors:
+    """Return copies of tensors."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def update_average(average: Tensors, network: nn.Module, decay: float) -> None:
+    """Move the averaged weights towards the network's (Polyak and Juditsky 1992); whole numbers are copied."""
+    if average:
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                average[name].lerp_(tensor, 1 - decay)
+            else:
+                average[name].copy_(tensor)
+
+
+def as_inputs(inputs: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return inputs as a tensor; maps of activations in the memory order in which convolutions are fastest.
+
+    It is a copy, in memory aligned as torch does it: matrix products may differ in their last digits with alignment,
+    and a resumed run must not.
+    """
+    tensor = torch.from_numpy(inputs)
+    maps = inputs.ndim == 4 and inputs.dtype != np.uint8
+    return tensor.clone(memory_format=torch.channels_last if maps else torch.contiguous_format).to(device)
+
+
+@contextmanager
+def own_random_state() -> Iterator[None]:
+    """Leave torch's global generator as it was found."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+
+
+@contextmanager
+def short_memory_is_explained(settings: TrainingSettings) -> Iterator[None]:
+    """Turn the errors of an allocation that failed into a TrainingError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # CUDA has a class of its own (a RuntimeError); on the processor torch has only a text.
+        text = str(error)
+        short = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
+        if not (short or "out of memory" in text or "not enough memory" in text):
+            raise
+        raise TrainingError(
+            f"memory is short for batches of {settings.batch_size} pictures: lower batch_size, or unfreeze less. "
+            f"{_KEPT}"
+        ) from error

@@ -1,0 +1,69 @@
+"""float32 or bfloat16 for training: what a short trial of the very network on this machine finds faster."""
+
+from __future__ import annotations
+
+import copy
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from headstart.core import settings
+from headstart.core.runtime import has_bfloat16
+from headstart.learn.finetune.loop import as_inputs, own_random_state
+
+TRIAL_STEPS = 3
+
+
+def choose(wanted: str, network: nn.Module, inputs: np.ndarray, device: torch.device, name: str) -> str:
+    """Return `float32` or `bfloat16`.
+
+    What a trial found is remembered in the cache: timings differ from one time to the next, and the same run, begun
+    again or resumed, must not come out differently for it.
+
+    Args:
+        wanted: `auto`, or one of the two, which is returned as it is.
+        network: Inputs -> logits; is not changed.
+        inputs: One batch.
+        device: Where the network is.
+        name: Identifies the network and the kind of its inputs.
+    """
+    if wanted != "auto":
+        return wanted
+    if device.type == "cuda":
+        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
+    if device.type != "cpu" or not has_bfloat16():
+        return "float32"
+    path = settings.cache_folder() / "precision" / f"{name}.txt"
+    known = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if known in ("float32", "bfloat16"):
+        return known
+    with own_random_state():
+        trial = copy.deepcopy(network).train()
+        seconds = {precision: _trial(trial, inputs, device, precision) for precision in ("float32", "bfloat16")}
+    faster = min(seconds, key=lambda precision: seconds[precision])
+    _remember(path, faster)
+    return faster
+
+
+def _trial(network: nn.Module, inputs: np.ndarray, device: torch.device, precision: str) -> float:
+    """Return the time of the fastest of a few forward and backward passes, in seconds."""
+    x = as_inputs(inputs, device)
+    times = []
+    for _ in range(TRIAL_STEPS):
+        start = time.perf_counter()
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = network(x).float().square().mean()
+        loss.backward()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def _remember(path: Path, precision: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.write_text(precision, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,69 @@
+"""Predicting ImageNet's classes with a backbone as it is: a model folder without any training, kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from headstart.core import artifact, settings
+from headstart.core.errors import ModelError, WeightsError
+from headstart.core.predictor import Predictor
+
+
+def imagenet_predictor(name: str, *, weights: str | None = None) -> Predictor:
+    """Return a predictor of the 1,000 ImageNet classes (Russakovsky et al. 2015, arXiv:1409.0575).
+
+    The first call writes a model folder into the cache; later calls read it and need no torch. Classes are WordNet
+    ids (`n02123045`); `predictor.description["class_names"]` tells what they mean.
+
+    Args:
+        name: A backbone.
+        weights: A file with its weights instead of the usual ones.
+
+    Raises:
+        WeightsError: The weights cannot be had, or bring no ImageNet classes.
+        SettingError: There is no such backbone.
+    """
+    source = artifact.file_sha256(Path(weights)) if weights and Path(weights).is_file() else "usual"
+    identity = hashlib.sha256(json.dumps([name, source, artifact.FORMAT_VERSION]).encode()).hexdigest()[:16]
+    folder = settings.cache_folder() / "imagenet" / f"{name.replace('/', '_')}-{identity}"
+    if folder.exists():
+        try:
+            return artifact.load(folder)
+        except ModelError:  # damaged: made again below
+            shutil.rmtree(folder, ignore_errors=True)
+    _write(folder, name, weights)
+    return artifact.load(folder)
+
+
+def _write(folder: Path, name: str, weights: str | None) -> None:
+    import numpy as np
+
+    from headstart.learn.backbones import load_backbone
+    from headstart.learn.backbones.imagenet import imagenet_classes
+    from headstart.learn.export import Classifier
+    from headstart.learn.save import versions, write_network
+
+    backbone = load_backbone(name, weights=weights)
+    if backbone.classifier is None and "flatten" not in backbone.pooling and name.startswith("vgg"):
+        backbone = load_backbone(name, weights=weights, pooling="flatten")  # VGG's classifier reads the whole map
+    if backbone.classifier is None:
+        raise WeightsError(
+            f"{name} was not trained to name ImageNet's classes. Choose another backbone: `headstart models`."
+        )
+    classes = imagenet_classes()
+    samples = np.random.default_rng(0).integers(0, 256, (2, *backbone.preprocessing.image_size, 3), np.uint8)
+    network = Classifier(backbone.network, backbone.classifier)
+    with artifact.new_model_folder(folder) as temporary:
+        write_network(temporary, network, [one.id for one in classes], backbone.preprocessing, samples)
+        description = {
+            "classes": [one.id for one in classes],
+            "class_names": {one.id: one.name for one in classes},
+            "preprocessing": backbone.preprocessing.to_json(),
+            "backbone": {"name": name, "weights": backbone.weights.identity, "source": backbone.weights.source},
+            "method": "none",
+            "versions": versions(),
+        }
+        artifact.write_description(temporary, description)

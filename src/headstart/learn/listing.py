@@ -1,0 +1,96 @@
+"""What a source of labelled pictures lists, and everything that is wrong with it, before it becomes a Dataset."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headstart.core.errors import DataError
+
+# Names of folders and of values of a `split` column, in lower case. "Training" and "Testing" are what many
+# published datasets call them; taken for classes, they would be learned without a complaint.
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+
+
+@dataclass
+class Listing:
+    """Pictures with their labels as a source lists them; filled by the readers of folders and manifests.
+
+    Attributes:
+        source: What was read, for messages.
+        paths: Absolute path of each picture.
+        labels: Class name of each picture.
+        splits: 'train', 'validation', 'test' or None of each picture.
+        groups: Name of the group of each picture, or None.
+        columns: The manifest's other columns as a pandas DataFrame with one row a picture, or None.
+        empty: Class folders without a picture.
+        skipped: How many files or folders were left out, by kind.
+        problems: Lines, each a reason to refuse the source.
+        warnings: Lines to tell, none of them a reason to refuse it.
+    """
+
+    source: str
+    paths: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
+    columns: Any = None
+    empty: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def add(self, path: str, label: str, split: str | None = None, group: str | None = None) -> None:
+        """Append one picture."""
+        self.paths.append(path)
+        self.labels.append(label)
+        self.splits.append(split)
+        self.groups.append(group)
+
+
+def data_error(source: str, problems: Sequence[str], warnings: Sequence[str] = ()) -> DataError:
+    """Return one error that tells every problem, a line each; warnings follow because they often explain."""
+    if len(problems) == 1 and not warnings:
+        return DataError(f"{source}: {problems[0]}")
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"- {line}" for line in problems] + [f"- note: {line}" for line in warnings]
+    return DataError("\n".join([f"{source}: {count}", *lines]))
+
+
+def shown(name: object) -> str:
+    r"""Return a file name that can be printed: bytes that are not UTF-8 as \xe9, control characters escaped."""
+    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def some(names: Iterable[object], limit: int = 3) -> str:
+    """Return the first few names as text: "a, b, c and 309 more"."""
+    texts = [shown(name) for name in names]
+    if len(texts) > limit + 1:
+        return f"{', '.join(texts[:limit])} and {len(texts) - limit:,} more"
+    return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return "1 picture" or "1,234 pictures"."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a file name, as Python read it from the system, is valid UTF-8."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

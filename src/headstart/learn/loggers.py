@@ -1,0 +1,75 @@
+"""Epochs to TensorBoard or MLflow: a name in, a function of one row an epoch out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+from headstart.core.errors import SettingError, unknown_name
+
+Logger = Callable[[Mapping[str, float]], None]
+
+
+def make_logger(target: str) -> Logger:
+    """Return a function for `ImageClassifier.fit(on_epoch=…)` that logs each epoch's row.
+
+    Args:
+        target: `tensorboard:FOLDER`, or `mlflow` with or without `:EXPERIMENT`. MLflow logs into the active run, or
+            begins one that ends with the process; MLFLOW_TRACKING_URI says where, as for every use of MLflow.
+
+    Raises:
+        SettingError: There is no such logger, TensorBoard has no folder, or the package is not installed; the
+            message names the extra.
+    """
+    kind, _, place = target.partition(":")
+    if kind not in _LOGGERS:
+        raise unknown_name("logger", kind, _LOGGERS, "`headstart fit --help`")
+    return _LOGGERS[kind](place)
+
+
+def _tensorboard(folder: str) -> Logger:
+    if not folder:
+        raise SettingError(
+            "the logger 'tensorboard' has no folder: write tensorboard:FOLDER, such as tensorboard:runs."
+        )
+    _import("tensorboard", "tensorboard")  # torch's writer says only that a module is missing
+    writer: Any = _import("torch.utils.tensorboard", "tensorboard").SummaryWriter(log_dir=folder)
+
+    def log(row: Mapping[str, float]) -> None:
+        for name, value in _values(row):
+            # Names with a common first part are one group of charts, and training and validation stand side by side.
+            group, kind = (name.removeprefix("val_"), "validation") if name.startswith("val_") else (name, "training")
+            writer.add_scalar(f"{group}/{kind}", value, int(row["epoch"]))
+        writer.flush()  # a run that is killed leaves what it logged
+
+    return log
+
+
+def _mlflow(experiment: str) -> Logger:
+    mlflow: Any = _import("mlflow", "mlflow")
+    if experiment:
+        mlflow.set_experiment(experiment)
+
+    def log(row: Mapping[str, float]) -> None:
+        if mlflow.active_run() is None:
+            mlflow.start_run()
+        mlflow.log_metrics(dict(_values(row)), step=int(row["epoch"]))
+
+    return log
+
+
+_LOGGERS: dict[str, Callable[[str], Logger]] = {"tensorboard": _tensorboard, "mlflow": _mlflow}
+
+
+def _values(row: Mapping[str, float]) -> list[tuple[str, float]]:
+    return [(name, float(value)) for name, value in row.items() if name != "epoch"]
+
+
+def _import(module: str, extra: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise SettingError(
+            f"logging to {extra} needs a package that is not installed ({error}): pip install 'headstart[{extra}]'."
+        ) from None

@@ -1,0 +1,1 @@
+"""Ways to learn: each turns prepared pictures and a backbone into a `Trained` network."""

@@ -1,0 +1,398 @@
+"""Fine-tuning from the head outwards: fit the head on cached features, then train on from there (LP-FT).
+
+Starting from a fitted head keeps the features from being distorted by a random one (Kumar et al. 2022,
+arXiv:2202.10054). The tuned network is kept only where validation prefers it to the frozen start.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from headstart.core.errors import SettingError, TrainingError
+from headstart.core.metrics import Evaluation, evaluate, mcnemar
+from headstart.core.progress import Progress
+from headstart.learn.augment import Augmentation
+from headstart.learn.backbones import Backbone, suffix
+from headstart.learn.backbones.freezing import hash_tensors
+from headstart.learn.export import Classifier
+from headstart.learn.features.engines import choose_device
+from headstart.learn.features.extract import FeatureSettings
+from headstart.learn.finetune import checkpoint, precision
+from headstart.learn.finetune.estimate import seconds_needed
+from headstart.learn.finetune.loop import Job, OnEpoch, Result, short_memory_is_explained, train, validation_logits
+from headstart.learn.finetune.mixing import has_rectangles
+from headstart.learn.finetune.settings import TrainingSettings, complete
+from headstart.learn.finetune.source import Pictures, Source, open_sources
+from headstart.learn.finetune.unfreezing import POOL, Plan, apply_phase, frozen_tensors, module_name, plan
+from headstart.learn.heads import ClassWeight, Head
+from headstart.learn.methods.frozen import fit_frozen
+from headstart.learn.methods.trained import Trained
+from headstart.learn.prepare import Prepared
+
+DEFAULT_VIEWS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be fine-tuned, with everything decided.
+
+    Attributes:
+        prepared: The pictures and their split.
+        backbone: Its upper stages will change.
+        layers: Where it is cut and what learns when.
+        start: The frozen backbone with its fitted head.
+        how: Views, augmentation, device and precision below the cut.
+        settings: Complete settings of the loop.
+        class_weight: None, `balanced`, or a weight for each class index.
+        seed: Of everything that is drawn.
+        device: Where training is.
+    """
+
+    prepared: Prepared
+    backbone: Backbone
+    layers: Plan
+    start: Trained
+    how: FeatureSettings
+    settings: TrainingSettings
+    class_weight: ClassWeight
+    seed: int
+    device: torch.device
+
+
+def fit_finetune(
+    prepared: Prepared,
+    backbone: Backbone,
+    head: Head,
+    how: FeatureSettings,
+    training: TrainingSettings,
+    *,
+    class_weight: ClassWeight = None,
+    seed: int = 0,
+    budget: float | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Trained:
+    """Fit the head on the frozen backbone, then train head and upper stages together.
+
+    Args:
+        prepared: The pictures and their split.
+        backbone: Its upper stages are changed, unless the frozen start is kept.
+        head: The kind of head and its settings.
+        how: Views, augmentation, device and precision of what lies below the cut.
+        training: Settings of the loop; what is None follows the size of the data.
+        class_weight: None, `balanced`, or a weight for each class index.
+        seed: Of everything that is drawn.
+        budget: Seconds that training may take by estimate, else the frozen backbone is kept; None is no limit.
+        resume: Whether to continue from the checkpoint of an earlier run with the same data and settings.
+        progress: Is shown the steps, and told what was gained.
+        on_epoch: Called with each epoch's row.
+
+    Raises:
+        TrainingError: The loss explodes or memory is short.
+        SettingError: `unfreeze` does not suit the backbone.
+        CacheError: The checkpoint cannot be read or written.
+    """
+    progress = progress or Progress()
+    settings = complete(training, len(prepared.split.train), backbone.stages)
+    layers = plan(backbone, settings.unfreeze if settings.unfreeze is not None else "all")
+    settings = replace(settings, epochs=layers.epochs or settings.epochs)
+    start = fit_frozen(
+        prepared, backbone, head, replace(how, views=1), class_weight=class_weight, seed=seed, progress=progress
+    )
+    if start.validation is None:
+        progress.note("There are too few pictures to validate fine-tuning: the frozen backbone is kept.")
+        return start
+    how = choose_views(how, int(settings.epochs or 1), pixels=layers.cut == backbone.stages[0], progress=progress)
+    device = torch.device(choose_device(how.device))
+    task = Task(prepared, backbone, layers, start, how, settings, class_weight, seed, device)
+    folder = checkpoint.run_folder(identity(task, head))
+    if budget is not None and not (resume and checkpoint.exists(folder)):
+        train_pictures = _pictures(prepared, prepared.split.train)
+        needed = seconds_needed(backbone, start.start, layers, settings, how, train_pictures, device)
+        if needed > budget:
+            progress.note(
+                f"Fine-tuning would take about {needed:.0f} s, more than the budget of {budget:.0f} s: the frozen "
+                "backbone is kept. Raise the budget, or choose method finetune."
+            )
+            return start
+    return finetune(task, folder, resume, progress, on_epoch)
+
+
+def finetune(task: Task, folder: Path, resume: bool, progress: Progress, on_epoch: OnEpoch | None = None) -> Trained:
+    """Train on from the fitted head, prove that what is frozen did not move, and keep what validation prefers.
+
+    Args:
+        task: What is to be fine-tuned.
+        folder: Where checkpoints go.
+        resume: Whether to continue from the checkpoint there.
+        progress: Is shown the steps, and told what was gained.
+        on_epoch: Called with each epoch's row.
+
+    Raises:
+        TrainingError: The loss explodes or memory is short.
+        CacheError: The checkpoint cannot be read or written.
+    """
+    checkpoint.discard_old()
+    before = copy.deepcopy(task.backbone.network).cpu()
+    frozen_before = hash_tensors(_frozen(task))
+    job, settings = make_job(task, progress)
+    result = train(job, settings, seed=task.seed, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch)
+    job.network.load_state_dict(result.best)
+    if hash_tensors(_frozen(task)) != frozen_before:
+        raise TrainingError("layers that should stay frozen have changed: nothing is saved. Please report this.")
+    with short_memory_is_explained(settings):
+        tuned, right = judge(job, task)
+    job.network.cpu()
+    task.backbone.network.cpu()
+    trained = choose(task, before, job.network, settings, result, tuned, right, progress)
+    return replace(trained, run_folder=folder)
+
+
+def choose_views(how: FeatureSettings, epochs: int, *, pixels: bool, progress: Progress) -> FeatureSettings:
+    """Return the settings with the number of views that training uses.
+
+    Views beyond the epochs are never seen. One view is the plain picture: where augmentation is wanted there are as
+    many views as epochs on pixels, which costs nothing, and else `DEFAULT_VIEWS`, which take turns.
+    """
+    if how.views > 1 or how.augmentation == Augmentation():
+        return replace(how, views=min(how.views, epochs))
+    views = epochs if pixels else min(epochs, DEFAULT_VIEWS)
+    progress.note(f"Each training picture is seen in {views} views, which take turns over {epochs} epochs.")
+    return replace(how, views=views)
+
+
+def identity(task: Task, head: Head) -> dict[str, Any]:
+    """Return all that a run's weights depend on: a checkpoint is continued only where all of it is equal."""
+    prepared, backbone = task.prepared, task.backbone
+    settings = asdict(task.settings)
+    del settings["checkpoint_seconds"]
+    return {
+        "train": _digest(prepared, prepared.split.train),
+        "validation": _digest(prepared, prepared.split.validation),
+        "backbone": backbone.name,
+        "weights": backbone.weights.identity,
+        "pooling": backbone.pooling,
+        "preprocessing": backbone.preprocessing.to_json(),
+        "layers": asdict(task.layers),
+        "head": [type(head).__name__, asdict(head) if is_dataclass(head) and not isinstance(head, type) else None],
+        "features": asdict(task.how),
+        "settings": settings,
+        "class_weight": task.class_weight,
+        "seed": task.seed,
+        "torch": torch.__version__,
+    }
+
+
+def make_job(task: Task, progress: Progress) -> tuple[Job, TrainingSettings]:
+    """Return the job of the loop, and the settings with a precision.
+
+    Raises:
+        SettingError: There is nothing that could learn.
+    """
+    dataset, split = task.prepared.dataset, task.prepared.split
+    backbone, layers, settings, device = task.backbone, task.layers, task.settings, task.device
+    training, validation = open_sources(
+        _pictures(task.prepared, split.train),
+        _pictures(task.prepared, split.validation),
+        backbone,
+        task.how,
+        layers.cut,
+        progress,
+    )
+    upper = backbone.network if training.kind == "pixels" else suffix(backbone, layers.cut)
+    top = copy.deepcopy(task.start.start).requires_grad_(True)
+    network = nn.Sequential(upper, top).to(device).to(memory_format=torch.channels_last)
+
+    def start_epoch(epoch: int) -> None:
+        apply_phase(backbone, layers.phase(epoch), batch_norm=settings.batch_norm)
+
+    def one_hot(rows: np.ndarray) -> torch.Tensor:
+        return functional.one_hot(torch.from_numpy(dataset.targets[rows]), classes).float().to(device)
+
+    classes = len(dataset.classes)
+    weights = class_weights(task.class_weight, dataset.targets[split.train], classes)
+    job = Job(
+        network=network,
+        groups=parameter_groups(backbone, layers, top, settings),
+        train=training,
+        validation=validation,
+        targets=one_hot(split.train),
+        validation_targets=one_hot(split.validation),
+        loss="softmax",
+        class_weights=None if weights is None else weights.to(device),
+        start_epoch=start_epoch,
+        device=device,
+    )
+    if not any(group["params"] for group in job.groups):
+        raise SettingError("unfreeze leaves nothing to learn: this head has no parameters. Unfreeze a stage.")
+    start_epoch(0)
+    sample = _first_batch(training, min(len(split.train), settings.batch_size))
+    if settings.cutmix and not has_rectangles(sample.ndim):
+        progress.note(f"CutMix needs maps, and the inputs of {layers.cut} are tokens: it is off. mixup works there.")
+    name = checkpoint.run_folder({**_network_identity(task), "batch": sample.shape}).name
+    return job, replace(settings, precision=precision.choose(settings.precision, network, sample, device, name))
+
+
+def parameter_groups(
+    backbone: Backbone, layers: Plan, head: nn.Module, settings: TrainingSettings
+) -> list[dict[str, Any]]:
+    """Return the head's and each learning stage's parameters with their peak learning rates.
+
+    The topmost learning stage, and what follows it before the head, have `backbone_learning_rate`; each learning
+    stage below has `layer_decay` times the rate of the one above. Stages that a gradual schedule unfreezes later
+    are there from the start: without gradients the optimizer leaves them alone.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(head.parameters()), "lr": float(settings.learning_rate or 0.0)}]
+    learning = {
+        id(parameter) for name in layers.modules() for parameter in backbone.network.get_submodule(name).parameters()
+    }
+    rate = float(settings.backbone_learning_rate or 0.0)
+    for name in (POOL, *(module_name(stage) for stage in reversed(backbone.stages))):
+        chosen = [p for p in backbone.network.get_submodule(name).parameters() if id(p) in learning]
+        if chosen:
+            groups.append({"params": chosen, "lr": rate})
+            if name != POOL:
+                rate *= settings.layer_decay
+    return groups
+
+
+def class_weights(wanted: ClassWeight, targets: np.ndarray, classes: int) -> torch.Tensor | None:
+    """Return float32 `(classes,)` weights, or None; `balanced` is n / (classes x count), as in scikit-learn.
+
+    They are scaled so that their mean over the training pictures is 1: weights change what counts for how much, not
+    how long the steps are.
+    """
+    if wanted is None:
+        return None
+    counts = np.bincount(targets, minlength=classes)
+    if isinstance(wanted, str):
+        weights = len(targets) / (classes * np.maximum(counts, 1))
+    else:
+        weights = np.array([float(wanted.get(index, 1.0)) for index in range(classes)])
+    return torch.from_numpy((weights * len(targets) / max((weights * counts).sum(), 1e-12)).astype(np.float32))
+
+
+def judge(job: Job, task: Task) -> tuple[Evaluation, np.ndarray]:
+    """Return the figures of the trained network on validation, and which pictures it names right, bool `(n,)`."""
+    dataset, rows = task.prepared.dataset, task.prepared.split.validation
+    logits = torch.cat([part for _, part in validation_logits(job)])
+    named = torch.softmax(logits, dim=1).cpu().numpy()
+    targets = dataset.targets[rows]
+    return evaluate(targets, named, dataset.classes, seed=task.seed), named.argmax(axis=1) == targets
+
+
+def choose(
+    task: Task,
+    before: nn.Module,
+    network: nn.Module,
+    settings: TrainingSettings,
+    result: Result,
+    tuned: Evaluation,
+    right: np.ndarray,
+    progress: Progress,
+) -> Trained:
+    """Keep the tuned network where validation prefers it, else the frozen start; say what was gained.
+
+    Args:
+        task: What was fine-tuned; gets its backbone back as it was where the frozen start is kept.
+        before: The backbone's network as it was.
+        network: The trained part of the backbone, and the head.
+        settings: As training used them.
+        result: Of the loop.
+        tuned: Figures of the trained network on validation.
+        right: bool `(n,)`, which validation pictures it names right.
+        progress: Is told.
+    """
+    start, backbone = task.start, task.backbone
+    assert start.validation is not None  # `fit_finetune` has made sure
+    assert start.validation_right is not None
+    old, new = start.validation.figures, tuned.figures
+    was, now = old["accuracy"].value, new["accuracy"].value
+    _, p = mcnemar(start.validation_right, right)
+    kept = is_better(tuned, start.validation)
+    gain = {"frozen": was, "finetuned": now, "p": p, "kept": kept}
+    verdict = "a real difference" if p < 0.05 else "chance alone can do that"
+    progress.note(
+        f"Fine-tuning: validation accuracy {was:.3f} -> {now:.3f} on {len(right):,} pictures (McNemar p = {p:.2g}: "
+        f"{verdict}); the {'fine-tuned' if kept else 'frozen'} backbone is kept."
+    )
+    if not kept:
+        backbone.network.load_state_dict(before.state_dict())
+        return replace(start, history=result.history, gain=gain)
+    head = network.get_submodule("1")
+    return replace(
+        start,
+        network=Classifier(backbone.network, head),
+        chosen={**start.chosen, **asdict(settings), "cut": task.layers.cut},
+        validation=tuned,
+        validation_right=right,
+        history=result.history,
+        moved=tuple(distances(before, start.start, backbone, head)),
+        gain=gain,
+        graph=None,  # it is that of the backbone as it was
+    )
+
+
+def is_better(new: Evaluation, old: Evaluation) -> bool:
+    """Whether more pictures are named right, or as many more surely."""
+    one, two = ((e.figures["accuracy"].value, -e.figures["log_loss"].value) for e in (new, old))
+    return one > two
+
+
+def distances(before: nn.Module, head_before: nn.Module, backbone: Backbone, head: nn.Module) -> list[dict[str, Any]]:
+    """Return how far each stage, and the head, moved.
+
+    Returns:
+        Rows with the name of the `stage`, how far it `moved` (norm of the change over the norm of what was there),
+        and whether it is `untouched`, every bit of it.
+    """
+    names = {**{stage: module_name(stage) for stage in backbone.stages}, POOL: POOL}
+    pairs = {stage: (before.get_submodule(n), backbone.network.get_submodule(n)) for stage, n in names.items()}
+    rows = []
+    for stage, modules in {**pairs, "head": (head_before, head)}.items():
+        old, new = (module.state_dict() for module in modules)
+        if not old:  # pooling alone has nothing that could move
+            continue
+        floats = [name for name in old if old[name].is_floating_point()]
+        change = sum(float((new[name] - old[name]).double().square().sum()) for name in floats) ** 0.5
+        size = sum(float(old[name].double().square().sum()) for name in floats) ** 0.5
+        untouched = all(torch.equal(old[name], new[name]) for name in old)
+        rows.append({"stage": stage, "moved": change / size if size else 0.0, "untouched": untouched})
+    return rows
+
+
+def _frozen(task: Task) -> dict[str, torch.Tensor]:
+    return frozen_tensors(task.backbone, task.layers, batch_norm=task.settings.batch_norm)
+
+
+def _pictures(prepared: Prepared, rows: np.ndarray) -> Pictures:
+    return Pictures(
+        tuple(prepared.dataset.paths[row] for row in rows), tuple(prepared.records[row].digest for row in rows)
+    )
+
+
+def _digest(prepared: Prepared, rows: Sequence[int] | np.ndarray) -> str:
+    """A hash of the pictures' bytes and labels in their order, which the order of the steps follows."""
+    lines = [f"{prepared.records[row].digest} {prepared.dataset.targets[row]}" for row in rows]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def _network_identity(task: Task) -> dict[str, Any]:
+    """What the speed of a step depends on."""
+    names = (task.backbone.name, task.backbone.preprocessing.image_size, task.layers.cut, task.backbone.pooling)
+    return {"network": names, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def _first_batch(source: Source, count: int) -> np.ndarray:
+    return next(iter(source.batches([np.arange(count)], 0)))

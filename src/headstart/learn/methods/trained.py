@@ -1,0 +1,46 @@
+"""What a method hands on: the trained network, and how well it did while it was being chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from headstart.core.metrics import Evaluation
+from headstart.learn.export import Classifier
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained network and what was learned about it.
+
+    Attributes:
+        network: Backbone and head, ready to be saved.
+        chosen: Hyper-parameters that were chosen, by name.
+        validation: Figures on the validation pictures, of the head that had not seen them; None without any.
+        cross_validation: Figures over repeated cross-validation, where the data are too few for a test set.
+        history: One row an epoch, for methods that have epochs.
+        features: Precision, engine and number of features computed.
+        validation_right: bool `(n,)`, which validation pictures are named right; None without any.
+        start: The head as it was judged, fitted on the training pictures alone.
+        graph: ONNX file of the backbone as it is in `network`, where the cache has it; None for a tuned one.
+        moved: What fine-tuning moved how far, a row a stage and one for the head; empty where the frozen start is kept.
+        gain: What fine-tuning gained over the frozen start on validation, with a paired test; None without it.
+        run_folder: The checkpoint of fine-tuning, to be deleted once the model is saved; None without it.
+    """
+
+    network: Classifier
+    chosen: dict[str, Any]
+    validation: Evaluation | None
+    cross_validation: Evaluation | None
+    history: tuple[dict[str, float], ...]
+    features: dict[str, Any]
+    validation_right: np.ndarray | None
+    start: nn.Module
+    graph: Path | None = None
+    moved: tuple[dict[str, Any], ...] = ()
+    gain: dict[str, Any] | None = None
+    run_folder: Path | None = None

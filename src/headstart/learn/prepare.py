@@ -1,0 +1,105 @@
+"""From what the user names to pictures that are checked, counted and split: the first half of every `fit`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from headstart.core.progress import Progress
+from headstart.learn.audit import Record, audit, set_aside
+from headstart.learn.dataset import Dataset, read_dataset
+from headstart.learn.features.records import Records
+from headstart.learn.split import Split, needs_cross_validation, split
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Checked pictures and which of them train, validate and test.
+
+    Attributes:
+        dataset: The readable pictures.
+        records: What the audit found about each of them, in the same order.
+        split: Indices into the dataset.
+        set_aside: `(path, reason)` of the pictures that cannot be read or would leak.
+        cross_validate: Whether some class has too few pictures for a test set to mean anything.
+    """
+
+    dataset: Dataset
+    records: tuple[Record, ...]
+    split: Split
+    set_aside: tuple[tuple[str, str], ...]
+    cross_validate: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all pictures' bytes and labels; names, folders and order do not matter."""
+        labels = (self.dataset.classes[target] for target in self.dataset.targets)
+        lines = sorted(f"{record.digest} {label}" for record, label in zip(self.records, labels, strict=True))
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+    @property
+    def digests(self) -> list[str]:
+        """The digest of each picture's bytes."""
+        return [record.digest for record in self.records]
+
+    def training_rows(self) -> list[int]:
+        """Return the rows that the saved head is fitted on: all but the test pictures."""
+        if self.cross_validate:
+            return list(range(len(self.records)))
+        return [*self.split.train.tolist(), *self.split.validation.tolist()]
+
+    def counts(self) -> dict[str, int]:
+        """How many pictures each part has."""
+        return {part: len(getattr(self.split, part)) for part in ("train", "validation", "test")}
+
+    def report(self) -> dict[str, Any]:
+        """Return what `headstart check` tells, as plain values."""
+        parts = ("train", "validation", "test")
+        dataset = self.dataset
+        by_class = {
+            name: {part: int((dataset.targets[getattr(self.split, part)] == index).sum()) for part in parts}
+            for index, name in enumerate(dataset.classes)
+        }
+        return {
+            "data": dataset.source,
+            "counts": self.counts(),
+            "classes": by_class,
+            "set_aside": [{"path": path, "reason": reason} for path, reason in self.set_aside],
+            "skipped": dataset.skipped,
+            "kept_together": self.split.kept_together,
+            "evaluation": "repeated cross-validation" if self.cross_validate else "test pictures",
+        }
+
+
+def prepare(
+    data: Any,
+    labels: Any = None,
+    *,
+    validation: float = 0.15,
+    test: float = 0.2,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Read, audit and split labelled pictures.
+
+    Args:
+        data: Folder, manifest, DataFrame, or pictures' paths with `labels`.
+        labels: One label for each path, where `data` is a list of paths.
+        validation: Share of the pictures for choosing, where the data do not say.
+        test: Share of the pictures that is touched once, at the end, where the data do not say.
+        seed: Of the split.
+        progress: Is shown the pictures read, and told what is notable.
+
+    Raises:
+        DataError: The data cannot be learned from; every problem is in the message.
+    """
+    progress = progress or Progress()
+    dataset = read_dataset(data, labels, collect=True)
+    with progress.step("check pictures", len(dataset.paths)) as update, Records() as known:
+        records = audit(dataset.paths, store=known, progress=lambda done, total: update(done))
+    dataset, kept, unreadable = set_aside(dataset, records)
+    parts = split(dataset, kept, validation=validation, test=test, seed=seed)
+    for warning in (*dataset.warnings, *parts.warnings):
+        progress.note(warning)
+    return Prepared(dataset, kept, parts, (*unreadable, *parts.dropped), needs_cross_validation(dataset, parts))

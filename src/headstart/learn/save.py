@@ -1,0 +1,201 @@
+"""Writing a trained network as a model folder, and measuring the figure that is reported on that folder itself."""
+
+from __future__ import annotations
+
+import csv
+import importlib.metadata
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from headstart.core import artifact
+from headstart.core.errors import ModelError
+from headstart.core.metrics import Evaluation, evaluate
+from headstart.core.predictor import Predictor
+from headstart.core.preprocessing import Preprocessing
+from headstart.core.progress import Progress
+from headstart.core.runtime import Network
+from headstart.learn.export import Classifier, add_head, to_onnx
+
+if TYPE_CHECKING:
+    from headstart.learn.backbones import Backbone
+    from headstart.learn.methods.trained import Trained
+    from headstart.learn.prepare import Prepared
+
+MAX_DIFFERENCE = 1e-4
+_LIBRARIES = ("headstart", "torch", "timm", "openvino", "onnx", "numpy", "scikit-learn", "pillow", "simplejpeg")
+
+
+def write_network(
+    folder: Path,
+    network: Classifier,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    samples: np.ndarray,
+    graph: Path | None = None,
+) -> Predictor:
+    """Write `model.onnx` and `weights.safetensors`, prove that they agree, and return the predictor of the folder.
+
+    Args:
+        folder: An existing folder, not yet a model.
+        network: The trained network; is moved to the CPU and set to `eval()`.
+        classes: Names of its outputs.
+        preprocessing: What its pictures go through.
+        samples: A few pictures as the network sees them, uint8 `(n, h, w, 3)`.
+        graph: The ONNX file of the network's backbone, where it is there already.
+
+    Raises:
+        ModelError: The written network gives other probabilities than torch; or the disk is full.
+    """
+    from safetensors.torch import save_file
+
+    network = network.cpu().eval()
+    with torch.inference_mode():
+        expected, features = (output.numpy() for output in network(torch.from_numpy(samples)))
+    if graph is None:
+        to_onnx(network, folder / artifact.NETWORK, preprocessing.image_size, ("probabilities", "features"))
+    else:
+        add_head(graph, network.head, features.shape[1], folder / artifact.NETWORK)
+    save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / artifact.WEIGHTS)
+    (folder / artifact.WEIGHTS).chmod(0o644)  # safetensors makes it readable to its owner alone
+    found = Network(folder / artifact.NETWORK).run(samples)["probabilities"]
+    difference = float(np.abs(found - expected).max())
+    if not difference <= MAX_DIFFERENCE:  # also when it is not a number
+        raise ModelError(
+            f"model.onnx gives probabilities that differ from torch by {difference:.2g}; at most {MAX_DIFFERENCE} is "
+            "allowed: nothing was saved. Please report this with the name of the backbone."
+        )
+    return Predictor(folder / artifact.NETWORK, tuple(classes), preprocessing)
+
+
+def measure(
+    predictor: Predictor, paths: Sequence[str], targets: np.ndarray, *, seed: int = 0, progress: Progress | None = None
+) -> Evaluation:
+    """Return the figures of a saved model on pictures, through exactly the path that predicting takes.
+
+    Args:
+        predictor: The saved model.
+        paths: n pictures.
+        targets: int `(n,)`, indices into the predictor's classes.
+        seed: Of the bootstrap.
+        progress: Is shown the pictures done.
+
+    Raises:
+        ImageError: A picture cannot be read; the message names it.
+    """
+    from headstart.core.errors import ImageError
+
+    rows = []
+    with (progress or Progress()).step("test", len(paths)) as update:
+        for prediction in predictor.stream(paths):
+            if prediction.probabilities is None:
+                raise ImageError(f"{prediction.name}: {prediction.error}")
+            rows.append(prediction.probabilities)
+            update(len(rows))
+    return evaluate(np.asarray(targets), np.stack(rows), predictor.classes, seed=seed)
+
+
+def write_history(folder: Path, history: Sequence[dict[str, float]]) -> None:
+    """Write `history.csv`, one row an epoch, where there are epochs."""
+    if history:
+        with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(history[0]))
+            writer.writeheader()
+            writer.writerows(history)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that a model's numbers depend on."""
+    found: dict[str, str] = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def describe(
+    parameters: dict[str, Any], prepared: Prepared, backbone: Backbone, trained: Trained, figures: Evaluation
+) -> dict[str, Any]:
+    """Return what `model.json` says of a model, but for the format version and the files' hashes.
+
+    Args:
+        parameters: Of the classifier.
+        prepared: The pictures and their split.
+        backbone: What was built on.
+        trained: What was learned.
+        figures: Measured on the saved model, or by cross-validation.
+    """
+    return {
+        "classes": list(prepared.dataset.classes),
+        "preprocessing": backbone.preprocessing.to_json(),
+        "backbone": {
+            "name": backbone.name,
+            "pooling": backbone.pooling,
+            "num_features": backbone.num_features,
+            "weights": backbone.weights.identity,
+            "source": backbone.weights.source,
+            "licence": backbone.weights.licence,
+        },
+        "method": "finetune" if trained.gain and trained.gain["kept"] else "frozen",
+        "head": {"name": parameters["head"], "chosen": trained.chosen},
+        "output": parameters["output"],
+        "parameters": {**parameters, "weights": parameters["weights"] and Path(parameters["weights"]).name},
+        "seed": parameters["seed"],
+        "data": {
+            "fingerprint": prepared.fingerprint,
+            "name": Path(prepared.dataset.source).name,
+            "counts": prepared.counts(),
+            # Without the user's own folders: a model is made to be passed on.
+            "set_aside": [{"path": "/".join(Path(path).parts[-2:]), "reason": why} for path, why in prepared.set_aside],
+            # Half of each digest: enough to know a picture again when the model is evaluated.
+            "training_digests": sorted(prepared.digests[row][:16] for row in prepared.training_rows()),
+            "skipped": prepared.dataset.skipped,
+            "kept_together": prepared.split.kept_together,
+        },
+        "features": trained.features,
+        "finetuning": {"gain": trained.gain, "moved": list(trained.moved)},
+        "evaluated_by": "repeated cross-validation" if prepared.cross_validate else "test pictures",
+        "validation": as_json(trained.validation),
+        "test": as_json(figures),
+        "versions": versions(),
+    }
+
+
+def write_card(folder: Path, description: dict[str, Any], figures: Evaluation) -> None:
+    """Write `README.md`, a model card (Mitchell et al. 2019, arXiv:1810.03993): what it is, how good, how to use it."""
+    data, backbone = description["data"], description["backbone"]
+    counts = ", ".join(f"{count:,} {part}" for part, count in data["counts"].items())
+    rows = "\n".join(f"| {name} | {f.value:.3f} | {f.low:.3f} to {f.high:.3f} |" for name, f in figures.figures.items())
+    classes = description["classes"]
+    text = f"""# {data["name"]}: {", ".join(classes[:10])}{" …" if len(classes) > 10 else ""}
+
+An image classifier of {len(classes)} classes, made by headstart {description["versions"].get("headstart", "")}
+({description["method"]}; backbone {backbone["name"]}, head {description["head"]["name"]}).
+
+Measured on {figures.n:,} pictures ({description["evaluated_by"]}); always naming the most frequent class gives
+{figures.majority:.3f}.
+
+| figure | value | 95 % interval |
+|---|---|---|
+{rows}
+
+Learned from {data["name"]} ({counts} pictures; fingerprint {data["fingerprint"][:16]}).
+It knows nothing but its classes: a picture of something else gets one of them all the same.
+The backbone's weights ({backbone["source"]}) are under
+{backbone["licence"]}.
+
+    headstart predict FOLDER PICTURE…
+    predictor = headstart.load("FOLDER"); predictor.predict("picture.jpg")
+"""
+    (folder / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def as_json(evaluation: Evaluation | None) -> dict[str, Any] | None:
+    """Return an evaluation as plain values, or None."""
+    return None if evaluation is None else evaluation.to_json()

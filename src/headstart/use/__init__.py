@@ -1,0 +1,1 @@
+"""Everything that uses a model: exporters, report, explanations, server."""

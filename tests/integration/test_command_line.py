@@ -1,0 +1,229 @@
+"""The command line as a user meets it: in a subprocess, with what it prints and how it ends."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+
+def run(*arguments: object, data: bytes | None = None, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "headstart", *map(str, arguments)]
+    return subprocess.run(command, input=data, capture_output=True, env={**os.environ, **environment}, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def pictures(make_picture, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "kinds"
+    for kind in ("dots", "stripes"):
+        for index in range(30):
+            make_picture(folder / kind / f"{index:03}.jpg", kind, seed=index)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(pictures, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("model") / "kinds"
+    done = run("fit", pictures, "--out", out, "--image-size", 64, "--method", "frozen", "--json")
+    assert done.returncode == 0, done.stderr.decode()
+    (out.parent / "result.json").write_bytes(done.stdout)
+    return out
+
+
+def test_fit_prints_one_json_object_with_all_that_is_promised(model) -> None:
+    result = json.loads((model.parent / "result.json").read_text())
+    promised = {"model", "classes", "backbone", "method", "counts", "set_aside", "seconds", "test", "validation"}
+    assert promised <= set(result)
+    assert result["model"] == str(model)
+    for part in ("test", "validation"):
+        assert result[part]["n"] > 0
+        for name in ("accuracy", "balanced_accuracy", "macro_f1", "log_loss"):
+            assert set(result[part][name]) == {"value", "low", "high"}
+    assert result["seconds"]["extract"] > 0
+
+
+def test_predict_as_lines_json_and_csv(model, pictures) -> None:
+    picture = sorted(pictures.rglob("*.jpg"))[0]
+    label = picture.parent.name
+    assert f"{picture}  {label}" in run("predict", model, picture).stdout.decode()
+    (line,) = run("predict", model, picture, "--json").stdout.decode().splitlines()
+    answer = json.loads(line)
+    assert answer["path"] == str(picture)
+    assert answer["label"] == label
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+    rows = list(csv.DictReader(io.StringIO(run("predict", model, picture, "--csv", "--top", 2).stdout.decode())))
+    assert rows[0]["label_1"] == label
+    assert float(rows[0]["probability_1"]) >= float(rows[0]["probability_2"])
+
+
+def test_predict_takes_folders_globs_and_standard_input(model, pictures) -> None:
+    kinds = sorted(path for path in pictures.iterdir())
+    count = len(list(kinds[0].iterdir()))
+    assert len(run("predict", model, kinds[0]).stdout.splitlines()) == count
+    assert len(run("predict", model, f"{pictures}/*/*0.jpg").stdout.splitlines()) == len(
+        list(pictures.glob("*/*0.jpg"))
+    )
+    picture = next(kinds[0].iterdir())
+    listed = "\n".join(map(str, [picture, picture])).encode()
+    assert len(run("predict", model, "-", data=listed).stdout.splitlines()) == 2
+    piped = run("predict", model, "-", "--json", data=picture.read_bytes())
+    assert json.loads(piped.stdout)["label"] == picture.parent.name
+
+
+def test_a_broken_picture_is_said_on_standard_error_and_the_others_go_on(model, pictures, tmp_path) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
+    picture = sorted(pictures.rglob("*.jpg"))[0]
+    done = run("predict", model, tmp_path / "broken.jpg", picture, tmp_path / "gone.jpg")
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 1
+    assert b"broken.jpg: " in done.stderr
+    assert b"gone.jpg: there is no such file" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["fit", "nowhere"], "nowhere"),
+        (["fit", ".", "--backbone", "resnet81"], "resnet18"),
+        (["fit", ".", "--head", "linaer"], "linear"),
+        (["fit", ".", "--speed", "9"], "--speed"),
+        (["predict", "nowhere", "x.jpg"], "no model folder"),
+        (["evaluate", "nowhere", "."], "no model folder"),
+        (["check", "nowhere"], "nowhere"),
+        (["predict", "nowhere"], "no picture given|no model folder"),
+    ],
+)
+def test_errors_say_what_to_do_and_end_with_2(arguments: list[str], words: str, tmp_path, monkeypatch) -> None:
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert re.search(words, done.stderr.decode())
+    assert b"Traceback" not in done.stderr
+    assert done.stdout == b""
+
+
+def test_a_config_file_uses_the_constructors_names_and_options_win(pictures, tmp_path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(
+        'method = "frozen"\nimage_size = 64\nseed = 5\nhead = "prototype"\n[augmentation]\npolicy = "flip"\n'
+    )
+    done = run("fit", pictures, "--config", config, "--seed", 6, "--out", tmp_path / "model", "--json")
+    assert done.returncode == 0, done.stderr.decode()
+    parameters = json.loads((tmp_path / "model" / "model.json").read_text())["parameters"]
+    assert (parameters["image_size"], parameters["seed"], parameters["head"]) == (64, 6, "prototype")
+    config.write_text("sede = 5\n")
+    done = run("fit", pictures, "--config", config)
+    assert done.returncode == 2
+    assert b"'seed'" in done.stderr
+
+
+def test_evaluate_measures_new_data_and_notices_training_pictures(model, pictures) -> None:
+    done = run("evaluate", model, pictures, "--json")
+    assert done.returncode == 0, done.stderr.decode()
+    result = json.loads(done.stdout)
+    assert result["test"]["accuracy"]["value"] > 0.8
+    assert 0 < result["seen_in_training"] < result["test"]["n"]
+    assert "precision" in run("evaluate", model, pictures).stdout.decode()
+
+
+def test_evaluate_refuses_classes_the_model_does_not_know(model, pictures, tmp_path) -> None:
+    (tmp_path / "wasps").mkdir()
+    (tmp_path / "wasps" / "a.png").write_bytes(next(pictures.rglob("*.jpg")).read_bytes())
+    done = run("evaluate", model, tmp_path)
+    assert done.returncode == 2
+    assert b"'wasps'" in done.stderr
+
+
+def test_check_tells_everything_and_learns_nothing(pictures, tmp_path) -> None:
+    import shutil
+
+    shutil.copytree(pictures, tmp_path / "data")
+    (tmp_path / "data" / "dots" / "broken.jpg").write_bytes(b"broken")
+    done = run("check", tmp_path / "data", "--json")
+    assert done.returncode == 0, done.stderr.decode()
+    result = json.loads(done.stdout)
+    assert [aside["path"].endswith("broken.jpg") for aside in result["set_aside"]] == [True]
+    assert set(result["classes"]) == {path.name for path in pictures.iterdir()}
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_models_and_cache_are_listed_without_torch(model) -> None:
+    listed = json.loads(run("models", "--json").stdout)
+    usable = {row["entry"]["name"] for row in listed if row["usable"]}
+    assert "efficientnet_lite0" in usable
+    assert "lite0" in run("models").stdout.decode()
+    cached = json.loads(run("cache", "--json").stdout)
+    assert cached["bytes"] > 0
+    code = "import sys; from headstart.cli import main\ntry: main(['models'])\nexcept SystemExit: pass\n"
+    code += "print('torch' in sys.modules, file=sys.stderr)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr.split()[-1] == "False"
+
+
+def test_imagenet_classes_are_named_without_training(catdog) -> None:
+    picture = sorted((catdog / "dog").iterdir())[0]
+    done = run("predict", "--backbone", "efficientnet_lite0", picture, "--top", 3)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().count(" n0") == 3
+
+
+def test_kill_9_during_extraction_then_the_same_command_completes_with_the_same_result(catdog, tmp_path) -> None:
+    def command(out: str, cache: str) -> tuple[list[str], dict[str, str]]:
+        arguments = ["fit", str(catdog), "--out", str(tmp_path / out), "--image-size", "64", "--method", "frozen"]
+        arguments.append("--json")
+        return [sys.executable, "-m", "headstart", *arguments], {**os.environ, "HEADSTART_CACHE": str(tmp_path / cache)}
+
+    arguments, environment = command("killed", "cache")
+    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    features = tmp_path / "cache" / "features"
+    deadline = time.monotonic() + 120
+    while not _entries(features) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    survived = _entries(features)
+    assert survived > 0
+    assert not (tmp_path / "killed").exists()
+    done = subprocess.run(arguments, env=environment, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr.decode()
+    arguments, environment = command("whole", "other-cache")
+    whole = subprocess.run(arguments, env=environment, capture_output=True, timeout=300)
+    assert json.loads(done.stdout)["test"] == json.loads(whole.stdout)["test"]
+    continued = json.loads((tmp_path / "killed" / "model.json").read_text())["features"]["computed"]
+    everything = json.loads((tmp_path / "whole" / "model.json").read_text())["features"]["computed"]
+    assert continued == everything - survived
+
+
+def _entries(features: Path) -> int:
+    """Return how many features a cache holds, read as another process would."""
+    code = (
+        "import sys, lmdb; environment = lmdb.open(sys.argv[1], readonly=True, lock=False);"
+        "print(environment.stat()['entries'])"
+    )
+    for folder in features.glob("*") if features.exists() else []:
+        done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True)
+        return int(done.stdout) if done.returncode == 0 else 0
+    return 0
+
+
+def test_ctrl_c_leaves_no_half_written_model_and_says_how_to_continue(catdog, tmp_path) -> None:
+    environment = {**os.environ, "HEADSTART_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "headstart", "fit", str(catdog), "--out", str(tmp_path / "model")]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 120
+    while not _entries(tmp_path / "cache" / "features") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"continues" in errors
+    assert b"Traceback" not in errors
+    assert not [path for path in tmp_path.iterdir() if path.name != "cache"]

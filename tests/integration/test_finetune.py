@@ -1,0 +1,341 @@
+"""Fine-tuning end to end on small pictures: the cache changes nothing, frozen is frozen, and never worse."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_backbones import tiny_backbone
+
+from headstart import ImageClassifier
+from headstart.core import settings as environment
+from headstart.core.errors import DataError, SettingError, TrainingError
+from headstart.core.progress import Progress
+from headstart.learn.augment import make_augmentation
+from headstart.learn.backbones import load_backbone, prefix
+from headstart.learn.features import extract as extraction
+from headstart.learn.features.engines import OpenVINOEngine, TorchEngine, graph_file
+from headstart.learn.features.extract import FeatureSettings, digest
+from headstart.learn.finetune import source as sources
+from headstart.learn.finetune.estimate import parse_seconds
+from headstart.learn.finetune.source import CachedSource, LiveSource, Pictures, open_sources
+from headstart.learn.methods import finetune as method
+
+NO_TIME = 0.001
+
+
+@pytest.fixture
+def pictures(class_folders) -> Pictures:
+    paths = tuple(str(path) for path in sorted(class_folders(per_class=5).rglob("*.jpg")))
+    return Pictures(paths, tuple(digest(path) for path in paths))
+
+
+@pytest.fixture
+def lite0():
+    return load_backbone("efficientnet_lite0", image_size=64)
+
+
+def fit(folder, training=None, out=None, **parameters) -> ImageClassifier:
+    parameters = {"method": "finetune", "image_size": 64, "precision": "float32", **parameters}
+    return ImageClassifier(training=training or {"epochs": 2}, **parameters).fit(folder, out=out)
+
+
+def model_folder(classifier: ImageClassifier):
+    return classifier.predictor_.network_file.parent
+
+
+def weights(classifier: ImageClassifier) -> dict[str, torch.Tensor]:
+    return load_file(model_folder(classifier) / "weights.safetensors")
+
+
+# Sources
+
+
+def test_cached_live_and_eager_prefixes_give_the_same_inputs(pictures, lite0, fresh_cache) -> None:
+    how = FeatureSettings(views=2, augmentation=make_augmentation("standard"), precision="float32")
+    cached, _ = open_sources(pictures, pictures, lite0, how, "blocks.5", Progress())
+    assert isinstance(cached, CachedSource)
+    below = prefix(lite0, "blocks.5")
+    openvino = OpenVINOEngine(graph_file(below, "test", (64, 64)), "float32")
+    rows = [np.array([7, 0, 3, 1, 9]), np.array([2])]
+    for view in (0, 1, 2, 3):
+        expected = list(cached.batches(rows, view))
+        for engine, within in ((openvino, 0.0), (TorchEngine(below, "cpu"), 1e-3)):
+            found = list(LiveSource(pictures, lite0, how, engine).batches(rows, view))
+            for a, b in zip(found, expected, strict=True):
+                assert a.shape == b.shape
+                assert np.abs(a - b).max() <= within
+    first, second = (np.concatenate(list(cached.batches(rows, view))) for view in (0, 1))
+    assert np.abs(first - second).max() > 0.1  # view 1 is augmented
+    assert all(np.array_equal(a, b) for a, b in zip(cached.batches(rows, 1), cached.batches(rows, 3), strict=True))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_vit", "test_convnext"])
+def test_what_an_engine_gives_does_not_depend_on_its_batch(name: str, tmp_path, fresh_cache) -> None:
+    backbone = tiny_backbone(name, tmp_path)
+    engine = OpenVINOEngine(graph_file(backbone.network, name, (32, 32)), "float32")
+    images = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3), np.uint8)
+    whole = np.concatenate([engine.run(images[:4]), engine.run(images[4:])])
+    for rows in ([0], [6, 0], [5, 1, 3], [3, 2, 1, 0], [1, 4, 6, 2]):
+        assert np.array_equal(engine.run(images[rows]), whole[rows])
+
+
+def test_pixels_are_the_views_and_validation_is_plain(pictures, lite0) -> None:
+    how = FeatureSettings(views=2, augmentation=make_augmentation("strong"))
+    train, validation = open_sources(pictures, pictures, lite0, how, lite0.stages[0], Progress())
+    rows = [np.arange(4)]
+    plain = np.stack([lite0.preprocessing.load(Path(path).read_bytes()) for path in pictures.paths[:4]])
+    assert train.kind == validation.kind == "pixels"
+    for view in range(3):
+        assert np.array_equal(next(iter(validation.batches(rows, view))), plain)
+        assert np.array_equal(next(iter(train.batches(rows, view))), plain) == (view % 2 == 0)
+
+
+@pytest.mark.parametrize("cause", ["limit", "full"])
+def test_what_does_not_fit_the_cache_is_computed_again_and_that_is_said(
+    cause: str, pictures, lite0, fresh_cache, monkeypatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "100K" if cause == "limit" else "1M")
+    if cause == "full":  # the estimate says that it fits, and the file is full none the less
+        monkeypatch.setattr(sources, "_bytes", lambda *arguments: 0)
+    progress = Progress()
+    how = FeatureSettings(views=4, augmentation=make_augmentation("flip"), precision="float32")
+    train, validation = open_sources(pictures, pictures, lite0, how, "blocks.1", progress)
+    assert train.kind == validation.kind == "prefix"
+    assert validation.views == 1
+    (note,) = progress.notes
+    assert "The activations below blocks.1 cannot be cached" in note
+    assert "HEADSTART_CACHE_LIMIT" in note
+    assert environment.cache_limit() <= 1024**2
+    assert next(iter(train.batches([np.arange(3)], 1))).shape == (3, 16, 32, 32)
+
+
+def test_a_picture_that_changes_while_training_is_named(pictures, lite0) -> None:
+    train, _ = open_sources(pictures, pictures, lite0, FeatureSettings(), lite0.stages[0], Progress())
+    with open(pictures.paths[2], "ab") as file:
+        file.write(b"more")
+    with pytest.raises(DataError, match=f"{pictures.paths[2]} changed"):
+        list(train.batches([np.arange(4)], 0))
+
+
+# The whole
+
+
+def test_the_prefix_cached_computed_in_place_or_by_torch_gives_the_same_losses(class_folders, monkeypatch) -> None:
+    folder, histories, kinds = class_folders(per_class=20), [], []
+    make_job = method.make_job
+
+    def watched(task, progress):
+        job, settings = make_job(task, progress)
+        kinds.append(
+            type(job.train).__name__ + ("" if not isinstance(job.train, LiveSource) else job.train.engine.name)
+        )
+        return job, settings
+
+    monkeypatch.setattr(method, "make_job", watched)
+    settings = {"epochs": 3, "batch_size": 8, "mixup": 0.2, "unfreeze": "blocks.6"}
+    for how in ("cache", "openvino", "torch"):
+        with monkeypatch.context() as patch:
+            if how != "cache":
+                patch.setattr(sources, "_bytes", lambda *arguments: 10**15)
+            if how == "torch":
+                eager = lambda pictures, backbone, how, cut, progress: TorchEngine(prefix(backbone, cut), "cpu")  # noqa: E731
+                patch.setattr(sources, "open_engine", eager)
+            histories.append(fit(folder, settings, views=2, augmentation="standard").history_)
+    assert kinds == ["CachedSource", "LiveSourceopenvino", "LiveSourcetorch"]
+    for other in histories[1:]:
+        for column in ("loss", "val_loss"):
+            assert np.abs(other[column] - histories[0][column]).max() < 1e-4
+    assert np.array_equal(histories[1].loss, histories[0].loss)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory, make_picture) -> ImageClassifier:
+    folder = tmp_path_factory.mktemp("tuned")
+    for kind in ("dots", "stripes", "checks"):
+        for index in range(25):
+            make_picture(folder / "data" / kind / f"{index}.jpg", kind, (96, 128), index)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(method, "mcnemar", lambda a, b: (0.0, 0.01))
+        patch.setattr(method, "is_better", lambda new, old: True)
+        training = {"epochs": 2, "unfreeze": 4, "batch_norm": "train", "learning_rate": 0.01}
+        return fit(folder / "data", training, augmentation="flip", out=folder / "model", class_weight="balanced")
+
+
+def test_the_saved_network_is_the_pretrained_one_but_for_what_was_unfrozen(tuned, lite0) -> None:
+    before, after = lite0.network.state_dict(), weights(tuned)
+    own = [name for name, module in lite0.network.named_modules() if module._parameters]
+    unfrozen = set(own[-4:])
+    moved = {name for name in before if not torch.equal(before[name], after[f"backbone.{name}"])}
+    assert moved == {name for name in before if name.rpartition(".")[0] in unfrozen}
+
+
+def test_the_model_says_what_moved_how_far_and_what_it_gained(tuned) -> None:
+    said = json.loads((model_folder(tuned) / "model.json").read_text())
+    table = {row["stage"]: row for row in said["finetuning"]["moved"]}
+    assert list(table) == [*load_backbone("efficientnet_lite0", blank=True).stages, "head"]
+    assert {stage for stage, row in table.items() if not row["untouched"]} == {"blocks.6", "conv_head", "head"}
+    assert all((row["moved"] == 0) == row["untouched"] for row in table.values())
+    assert set(said["finetuning"]["gain"]) == {"frozen", "finetuned", "p", "kept"}
+    assert said["head"]["chosen"]["unfreeze"] == 4
+    assert any("p = 0.01" in note and "the fine-tuned backbone is kept" in note for note in tuned.notes_)
+    assert list(tuned.history_.epoch) == [1, 2]
+
+
+def test_the_checkpoint_is_gone_once_the_model_is_written(tuned) -> None:
+    assert not list((environment.cache_folder() / "runs").glob("*"))
+
+
+def test_a_tuned_model_that_is_not_better_is_not_kept_and_every_bit_is_that_of_the_frozen_one(class_folders) -> None:
+    folder = class_folders(per_class=20)
+    frozen = fit(folder, method="frozen")
+    # A rate that ruins the features, but slowly enough to be no error.
+    worse = fit(folder, {"epochs": 1, "unfreeze": "all", "learning_rate": 0.03, "backbone_learning_rate": 0.03})
+    assert worse.validation_.figures == frozen.validation_.figures
+    assert any("the frozen backbone is kept" in note for note in worse.notes_)
+    a, b = weights(worse), weights(frozen)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert (model_folder(worse) / "model.onnx").read_bytes() == (model_folder(frozen) / "model.onnx").read_bytes()
+    said = json.loads((model_folder(worse) / "model.json").read_text())["finetuning"]
+    assert said["gain"]["kept"] is False
+    assert said["moved"] == []
+
+
+def test_a_layer_that_moves_though_it_is_frozen_stops_everything(class_folders, monkeypatch, tmp_path) -> None:
+    train = method.train
+
+    def disturb(job, *arguments, **named):
+        result = train(job, *arguments, **named)
+        for name, tensor in result.best.items():
+            if name == "0.blocks_6.0.conv_pw.weight":
+                tensor.view(-1)[0] += 1e-6
+        return result
+
+    monkeypatch.setattr(method, "train", disturb)
+    with pytest.raises(TrainingError, match="should stay frozen have changed"):
+        fit(class_folders(per_class=20), {"epochs": 1, "unfreeze": 4}, out=tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_gradual_schedule_starts_with_the_head_alone(class_folders) -> None:
+    classifier = fit(class_folders(per_class=20), {"unfreeze": [("head", 1), ("conv_head", 1)]}, head="mlp", epochs=5)
+    assert len(classifier.history_) == 2
+
+
+# auto
+
+
+def test_auto_fine_tunes_within_the_budget_and_not_beyond_it(class_folders) -> None:
+    folder = class_folders(per_class=20)
+    within = fit(folder, {"epochs": 1}, method="auto", budget="10h")
+    beyond = fit(folder, {"epochs": 1}, method="auto", budget=NO_TIME)
+    assert len(within.history_) == 1
+    assert any("McNemar" in note for note in within.notes_)
+    assert beyond.history_.empty
+    assert any("more than the budget of 0 s: the frozen backbone is kept" in note for note in beyond.notes_)
+    frozen = fit(folder, method="frozen")
+    assert all(torch.equal(tensor, weights(frozen)[name]) for name, tensor in weights(beyond).items())
+
+
+def test_too_few_pictures_to_validate_keep_the_frozen_backbone(class_folders) -> None:
+    classifier = fit(class_folders(per_class=6), method="auto")
+    assert any("too few pictures to validate" in note for note in classifier.notes_)
+    assert classifier.evaluated_by_ == "repeated cross-validation"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), (" 1.5 m ", 90), ("2h", 7200), (30, 30)])
+def test_budgets_are_read_as_people_write_them(text, seconds: float) -> None:
+    assert parse_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-3", "10 d", ""])
+def test_other_budgets_are_explained(text: str) -> None:
+    with pytest.raises(SettingError, match="give a time such as 90s, 10m or 2h"):
+        parse_seconds(text)
+
+
+# Views, weights, identity
+
+
+@pytest.mark.parametrize(
+    ("views", "augmentation", "pixels", "expected"),
+    [
+        (1, "none", True, 1),
+        (1, "flip", True, 9),
+        (1, "flip", False, method.DEFAULT_VIEWS),
+        (20, "flip", False, 9),
+        (3, "flip", True, 3),
+    ],
+)
+def test_augmentation_is_never_asked_for_in_vain(views: int, augmentation: str, pixels: bool, expected: int) -> None:
+    how = FeatureSettings(views=views, augmentation=make_augmentation(augmentation))
+    progress = Progress()
+    assert method.choose_views(how, 9, pixels=pixels, progress=progress).views == expected
+    assert len(progress.notes) == (views == 1 and augmentation != "none")
+
+
+def test_class_weights_change_the_balance_and_not_the_size_of_the_loss() -> None:
+    targets = np.array([0] * 8 + [1] * 2)
+    balanced = method.class_weights("balanced", targets, 2)
+    assert torch.allclose(balanced, torch.tensor([10 / 16, 10 / 4]))
+    given = method.class_weights({1: 100.0}, targets, 2)
+    assert float(given[1] / given[0]) == pytest.approx(100)
+    for weights_ in (balanced, given):
+        assert float(weights_[targets].mean()) == pytest.approx(1)
+    assert method.class_weights(None, targets, 2) is None
+
+
+@pytest.mark.slow
+def test_everything_that_changes_the_weights_changes_the_run_and_nothing_else(class_folders, monkeypatch) -> None:
+    folders: list[str] = []
+
+    def remember(task, folder, *arguments):
+        folders.append(folder.name)
+        return task.start
+
+    monkeypatch.setattr(method, "finetune", remember)
+    folder = class_folders(per_class=20)
+    base = {"epochs": 2}
+    fit(folder, base)
+    fit(folder, {**base, "checkpoint_seconds": 1})
+    assert folders[0] == folders[1]
+    others = [
+        ({**base, "learning_rate": 0.5}, {}),
+        ({**base, "unfreeze": "conv_head"}, {}),
+        (base, {"seed": 1}),
+        (base, {"validation_size": 0.25}),
+        (base, {"class_weight": "balanced"}),
+        (base, {"augmentation": "flip"}),
+        (base, {"head": "mlp"}),
+        (base, {"pooling": "max"}),
+    ]
+    for training, parameters in others:
+        fit(folder, training, **parameters)
+    assert len(set(folders)) == 1 + len(others)
+
+
+def test_cutmix_on_tokens_is_said_to_be_off(class_folders, tmp_path) -> None:
+    tiny_backbone("test_vit", tmp_path)
+    classifier = fit(
+        class_folders(per_class=20), {"epochs": 1, "cutmix": 1.0, "unfreeze": "blocks.4"},
+        backbone="test_vit", weights=str(tmp_path / "test_vit.safetensors"), image_size=32,
+    )  # fmt: skip
+    assert any("CutMix needs maps" in note for note in classifier.notes_)
+
+
+def test_extraction_is_asked_for_only_what_is_trained_on(class_folders, monkeypatch) -> None:
+    asked = []
+    extract = extraction.extract
+
+    def watched(pictures, backbone, how=None, **named):
+        asked.append((named.get("cut"), how.views))
+        return extract(pictures, backbone, how, **named)
+
+    monkeypatch.setattr(sources, "extract", watched)
+    fit(class_folders(per_class=20), {"epochs": 2, "unfreeze": "conv_head"}, views=5, augmentation="flip")
+    assert asked == [("conv_head", 2), ("conv_head", 1)]

@@ -1,0 +1,164 @@
+"""The main job on real pictures and real weights: folder in, tested model folder out, the same numbers everywhere."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from odd_pictures import odd_pictures
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+import headstart
+from headstart import ImageClassifier
+from headstart.core.errors import DataError, ModelError, SettingError
+
+
+@pytest.fixture(scope="module")
+def hymenoptera_model(hymenoptera, tmp_path_factory) -> ImageClassifier:
+    return ImageClassifier(method="frozen").fit(hymenoptera, out=tmp_path_factory.mktemp("models") / "ants-and-bees")
+
+
+@pytest.fixture(scope="module")
+def folder_of(hymenoptera_model):
+    return hymenoptera_model.predictor_.network_file.parent
+
+
+def test_ants_and_bees_are_told_apart_on_untouched_pictures(hymenoptera_model, hymenoptera) -> None:
+    accuracy = hymenoptera_model.test_.figures["accuracy"]
+    assert hymenoptera_model.test_.n == sum(1 for _ in (hymenoptera / "val").rglob("*.jpg"))
+    assert accuracy.value > 0.9
+    assert accuracy.low < accuracy.value < accuracy.high
+    assert hymenoptera_model.test_.majority < 0.6
+
+
+def test_the_reported_figure_is_that_of_the_saved_model(hymenoptera_model, hymenoptera, folder_of) -> None:
+    predictor = headstart.load(folder_of)
+    pictures = sorted((hymenoptera / "val").rglob("*.jpg"))
+    right = np.mean(predictor.predict(pictures) == [path.parent.name for path in pictures])
+    assert right == pytest.approx(hymenoptera_model.test_.figures["accuracy"].value)
+    assert hymenoptera_model.score(hymenoptera / "val") == pytest.approx(right)
+
+
+def test_the_model_folder_holds_what_the_design_says(folder_of) -> None:
+    names = {path.name for path in folder_of.iterdir()}
+    assert {"model.json", "model.onnx", "weights.safetensors"} <= names
+    description = json.loads((folder_of / "model.json").read_text())
+    assert description["classes"] == ["ants", "bees"]
+    assert description["parameters"]["backbone"] == "efficientnet_lite0"
+    assert description["test"]["n"] == 153
+    assert len(description["data"]["fingerprint"]) == 64
+    assert {"torch", "openvino", "headstart"} <= set(description["versions"])
+
+
+def test_odd_pictures_get_the_same_probabilities_from_training_path_and_export(hymenoptera_model, folder_of) -> None:
+    from safetensors.torch import load_file
+    from torch import nn
+
+    from headstart.learn.backbones import load_backbone
+    from headstart.learn.export import Classifier
+
+    backbone = load_backbone("efficientnet_lite0")
+    network = Classifier(backbone.network, nn.Linear(backbone.num_features, 2))
+    network.load_state_dict(load_file(folder_of / "weights.safetensors"))
+    pictures = list(odd_pictures().values())
+    images = torch.from_numpy(np.stack([backbone.preprocessing.load(data) for data in pictures]))
+    with torch.inference_mode():
+        expected = network.eval()(images)[0].numpy()
+    assert np.abs(headstart.load(folder_of).predict_proba(pictures) - expected).max() < 1e-4
+
+
+def test_fitting_again_reads_the_cache_and_gives_the_same_model(hymenoptera_model, hymenoptera, tmp_path) -> None:
+    again = ImageClassifier(method="frozen").fit(hymenoptera, out=tmp_path / "again")
+    description = json.loads((tmp_path / "again" / "model.json").read_text())
+    assert description["features"]["computed"] == 0
+    assert again.test_.figures == hymenoptera_model.test_.figures
+
+
+def test_added_pictures_cost_only_themselves(class_folders, fresh_cache, tmp_path) -> None:
+    from headstart.learn.backbones import load_backbone
+    from headstart.learn.features.extract import extract
+
+    files = [str(path) for path in sorted(class_folders(per_class=30).rglob("*.jpg"))]
+    backbone = load_backbone("efficientnet_lite0", image_size=64)
+    assert extract(files[:-3], backbone).computed == len(files) - 3
+    assert extract(files, backbone).computed == 3
+    assert extract(files[::-1], backbone).computed == 0
+
+
+@pytest.mark.parametrize("head", ["linear", "mlp", "prototype"])
+def test_every_head_learns_generated_kinds_and_is_saved(head: str, class_folders) -> None:
+    folder = class_folders(per_class=30)
+    classifier = ImageClassifier(method="frozen", head=head, image_size=64, epochs=30).fit(folder)
+    assert classifier.test_.figures["accuracy"].value > 0.8
+    assert list(classifier.classes_) == sorted(path.name for path in folder.iterdir())
+    assert np.allclose(classifier.predict_proba(folder).sum(axis=1), 1, atol=1e-5)
+    assert (len(classifier.history_) > 0) == (head == "mlp")
+
+
+def test_a_data_frame_lists_and_a_manifest_give_the_same_model_as_the_folder(class_folders, tmp_path) -> None:
+    folder = class_folders(per_class=30)
+    paths = [str(path) for path in sorted(folder.rglob("*.jpg"))]
+    frame = pd.DataFrame({"path": paths, "label": [path.split("/")[-2] for path in paths]})
+    frame.to_csv(tmp_path / "manifest.csv", index=False)
+    sources = [(folder, None), (frame, None), (paths, list(frame.label)), (tmp_path / "manifest.csv", None)]
+    found = [
+        ImageClassifier(method="frozen", image_size=64).fit(data, labels).predict_proba(paths)
+        for data, labels in sources
+    ]
+    for other in found[1:]:
+        assert np.abs(other - found[0]).max() < 1e-4
+
+
+def test_few_pictures_are_judged_by_repeated_cross_validation(class_folders) -> None:
+    classifier = ImageClassifier(method="frozen", image_size=64).fit(class_folders(per_class=8))
+    assert classifier.evaluated_by_ == "repeated cross-validation"
+    assert classifier.test_.n == sum(classifier.counts_.values())
+    assert classifier.test_.figures["accuracy"].value > 0.7
+
+
+def test_it_behaves_as_a_scikit_learn_estimator() -> None:
+    classifier = ImageClassifier("resnet18", head="mlp", seed=3)
+    assert clone(classifier).get_params() == classifier.get_params()
+    assert clone(classifier).set_params(seed=4).seed == 4
+    with pytest.raises(Exception, match="call fit first"):
+        classifier.predict("x.jpg")
+
+
+def test_features_feed_any_scikit_learn_classifier(class_folders) -> None:
+    folder = class_folders(per_class=30)
+    paths = [str(path) for path in sorted(folder.rglob("*.jpg"))]
+    labels = [path.split("/")[-2] for path in paths]
+    pipeline = make_pipeline(headstart.FeatureExtractor(image_size=64), LogisticRegression(max_iter=1000))
+    assert pipeline.fit(paths, labels).score(paths, labels) == 1.0
+    assert headstart.extract_features(paths[:2], image_size=64).shape == (2, 1280)
+
+
+def test_all_impossible_parameters_are_told_at_once(class_folders) -> None:
+    with pytest.raises(SettingError) as caught:
+        ImageClassifier(method="magic", views=0, test_size=2, precision="half", head="linaer").fit(
+            class_folders(per_class=30)
+        )
+    for words in ("method", "views is 0", "test_size", "precision", "linear"):
+        assert words in str(caught.value)
+
+
+def test_a_foreign_folder_is_not_overwritten_and_nothing_is_computed(class_folders, tmp_path) -> None:
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "photo.jpg").touch()
+    with pytest.raises(ModelError, match="no model folder"):
+        ImageClassifier(method="frozen", image_size=64).fit(class_folders(per_class=30), out=tmp_path / "holiday")
+
+
+def test_a_picture_that_changes_during_the_run_is_named(class_folders, fresh_cache) -> None:
+    from headstart.learn.backbones import load_backbone
+    from headstart.learn.features.extract import digest, extract
+
+    files = [str(path) for path in sorted(class_folders(per_class=30).rglob("*.jpg"))]
+    digests = [digest(file) for file in files]
+    with open(files[1], "ab") as file:
+        file.write(b"more")
+    with pytest.raises(DataError, match=f"{files[1]}.*changed"):
+        extract(files, load_backbone("efficientnet_lite0", image_size=64), digests=digests)

@@ -1,0 +1,166 @@
+"""The model folder and the predictor: whole or not at all, checked when read, the same answers as torch."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from odd_pictures import gradient, odd_pictures
+from torch import nn
+
+from headstart.core import artifact
+from headstart.core.errors import DataError, ImageError, ModelError, SettingError
+from headstart.core.preprocessing import Preprocessing
+from headstart.learn.export import Classifier
+from headstart.learn.save import write_network
+
+CLASSES = ("ant", "bee", "wasp")
+PREPROCESSING = Preprocessing((32, 32))
+
+
+class TinyBackbone(nn.Module):
+    """uint8 `(n, 32, 32, 3)` -> `(n, 8)`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 8, 5, stride=4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.convolution(images.permute(0, 3, 1, 2).float() / 127.5 - 1)).mean((2, 3))
+
+
+@pytest.fixture(scope="module")
+def network() -> Classifier:
+    torch.manual_seed(0)
+    head = nn.Linear(8, 3)
+    nn.init.normal_(head.weight, std=20.0)  # answers far from uniform
+    return Classifier(TinyBackbone(), head).eval()
+
+
+@pytest.fixture
+def model(tmp_path, network):
+    folder = tmp_path / "model"
+    with artifact.new_model_folder(folder) as temporary:
+        samples = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8)
+        write_network(temporary, network, CLASSES, PREPROCESSING, samples)
+        artifact.write_description(temporary, {"classes": list(CLASSES), "preprocessing": PREPROCESSING.to_json()})
+    return folder
+
+
+def test_saved_probabilities_are_those_of_torch_on_every_odd_picture(model, network) -> None:
+    pictures = list(odd_pictures().values())
+    found = artifact.load(model).predict_proba(pictures)
+    with torch.inference_mode():
+        seen = torch.from_numpy(np.stack([PREPROCESSING.load(data) for data in pictures]))
+        expected, features = network(seen)
+    assert np.abs(found - expected.numpy()).max() < 1e-4
+    assert np.abs(artifact.load(model).extract_features(pictures) - features.numpy()).max() < 1e-3
+    assert len({row.argmax() for row in found}) > 1
+
+
+def test_the_safetensors_hold_the_same_network(model, network) -> None:
+    from safetensors.torch import load_file
+
+    again = Classifier(TinyBackbone(), nn.Linear(8, 3))
+    again.load_state_dict(load_file(model / artifact.WEIGHTS))
+    images = torch.from_numpy(np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), np.uint8))
+    with torch.inference_mode():
+        assert torch.equal(again.eval()(images)[0], network(images)[0])
+
+
+def test_paths_bytes_arrays_and_pil_pictures_give_the_same_answer(model, tmp_path) -> None:
+    from PIL import Image
+
+    predictor = artifact.load(model)
+    path = tmp_path / "picture.png"
+    Image.fromarray(gradient()).save(path)
+    rows = predictor.predict_proba([path, str(path), path.read_bytes(), gradient(), Image.fromarray(gradient())])
+    assert np.abs(rows - rows[0]).max() < 1e-6
+    assert predictor.predict(path).tolist() == [CLASSES[rows[0].argmax()]]
+    assert predictor.predict_proba(tmp_path).shape == (1, 3)
+    assert predictor.predict_proba(np.stack([gradient()] * 7)).shape == (7, 3)
+
+
+def test_a_broken_picture_is_named_and_in_a_stream_harms_no_other(model, tmp_path) -> None:
+    predictor = artifact.load(model)
+    pictures = [gradient(), b"no picture", gradient()]
+    with pytest.raises(ImageError, match="picture 1: "):
+        predictor.predict(pictures)
+    answers = list(predictor.stream(pictures))
+    assert [answer.error is None for answer in answers] == [True, False, True]
+    assert (answers[0].probabilities == answers[2].probabilities).all()
+    with pytest.raises(DataError, match="no picture"):
+        predictor.predict(tmp_path / "model")
+    with pytest.raises(SettingError, match="int"):
+        predictor.predict(3)
+
+
+def test_order_is_kept_over_many_pictures(model) -> None:
+    rng = np.random.default_rng(0)
+    images = [np.full((40, 40, 3), rng.integers(0, 256, 3), np.uint8) for _ in range(53)]
+    predictor = artifact.load(model)
+    together = predictor.predict_proba(images)
+    assert np.abs(together - np.concatenate([predictor.predict_proba(image) for image in images])).max() < 1e-6
+
+
+def test_predicting_imports_no_torch(model, tmp_path) -> None:
+    from PIL import Image
+
+    Image.fromarray(gradient()).save(tmp_path / "picture.jpg")
+    code = (
+        "import sys, headstart; headstart.load(sys.argv[1]).predict(sys.argv[2]);"
+        "print([name for name in ('torch', 'sklearn', 'pandas', 'scipy') if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(model), str(tmp_path / "picture.jpg")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["model.onnx"])
+def test_a_changed_byte_is_noticed(model, name: str) -> None:
+    data = bytearray((model / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (model / name).write_bytes(bytes(data))
+    with pytest.raises(ModelError, match="damaged"):
+        artifact.load(model)
+
+
+def test_missing_damaged_and_newer_descriptions_are_told_apart(model, tmp_path) -> None:
+    with pytest.raises(ModelError, match="no model folder"):
+        artifact.load(tmp_path)
+    description = json.loads((model / "model.json").read_text())
+    (model / "model.json").write_text(json.dumps({**description, "format_version": 99}))
+    with pytest.raises(ModelError, match="format 99"):
+        artifact.load(model)
+    for text in ["{", "[]", "{}", json.dumps({**description, "classes": "ant"}), "\xff"]:
+        (model / "model.json").write_text(text, encoding="latin-1")
+        with pytest.raises(ModelError, match="damaged"):
+            artifact.load(model)
+
+
+def test_a_model_replaces_a_model_and_nothing_else(model, tmp_path) -> None:
+    before = (model / "model.onnx").read_bytes()
+    with pytest.raises(RuntimeError, match="half way"), artifact.new_model_folder(model) as temporary:
+        (temporary / "model.onnx").write_bytes(b"half")
+        raise RuntimeError("half way")
+    assert (model / "model.onnx").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    with artifact.new_model_folder(model) as temporary:
+        (temporary / "new").touch()
+    assert [path.name for path in model.iterdir()] == ["new"]
+    foreign = tmp_path / "holiday"
+    foreign.mkdir()
+    (foreign / "photo.jpg").touch()
+    with pytest.raises(ModelError, match="no model folder"), artifact.new_model_folder(foreign):
+        pass
+    assert (foreign / "photo.jpg").exists()
+
+
+def test_a_network_that_exports_wrongly_is_not_saved(tmp_path, network, monkeypatch) -> None:
+    from headstart.learn import save
+
+    monkeypatch.setattr(save, "MAX_DIFFERENCE", -1.0)
+    with pytest.raises(ModelError, match="differ from torch"), artifact.new_model_folder(tmp_path / "m") as temporary:
+        write_network(temporary, network, CLASSES, PREPROCESSING, np.zeros((1, 32, 32, 3), np.uint8))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,248 @@
+"""Recipes are what they say, and `fit` puts recipe, file and options together in that order."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from headstart.cli import fit, recipes, summary
+from headstart.core.errors import HeadstartError, SettingError
+from headstart.learn.augment import make_augmentation
+from headstart.learn.classifier import ImageClassifier
+from headstart.learn.recipes import LABELS, load_recipe, recipe_names
+
+CONSTRUCTOR = inspect.signature(ImageClassifier).parameters
+PROMISED = {
+    "resnet18-finetune",
+    "resnet18-frozen",
+    "vgg16-augmented",
+    "vgg16-binary",
+    "vgg16-block5",
+    "vgg16-custom-head",
+    "vgg16-extractor",
+    "vgg16-frozen",
+}
+
+
+def needs_its_parameters(name: str) -> None:
+    missing = set(load_recipe(name).parameters) - set(CONSTRUCTOR)
+    if missing == {"output"}:
+        pytest.skip("ImageClassifier has no parameter `output` yet")
+
+
+def given(*arguments: str) -> dict[str, Any]:
+    """Return the constructor's parameters that a command line gives."""
+    return fit.parameters(fit.command.make_context("fit", ["data", *arguments]))
+
+
+def test_the_recipes_are_those_that_were_promised() -> None:
+    assert set(recipe_names()) == PROMISED
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED))
+def test_a_recipe_says_what_it_is_and_how_to_run_it(name: str) -> None:
+    recipe = load_recipe(name)
+    assert set(recipe.about) == set(LABELS)
+    assert all(recipe.about.values())
+    assert recipe.about["Command"] == f"headstart fit DATA --recipe {name}"
+    assert recipe.title.endswith(".")
+    assert tomllib.loads(recipe.text) == recipe.parameters
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED))
+def test_a_recipe_is_a_classifier_whose_parameters_can_work(name: str) -> None:
+    needs_its_parameters(name)
+    classifier = ImageClassifier(**given("--recipe", name))
+    classifier._check()
+    for parameter, value in load_recipe(name).parameters.items():
+        held = getattr(classifier, parameter)
+        assert (list(held) if isinstance(held, tuple) else held) == value
+
+
+@pytest.mark.parametrize("name", sorted(PROMISED))
+def test_the_stages_that_a_recipe_unfreezes_exist(name: str) -> None:
+    from headstart.learn.backbones import load_backbone
+    from headstart.learn.finetune.unfreezing import plan
+
+    recipe = load_recipe(name).parameters
+    backbone = load_backbone(recipe["backbone"], image_size=64, pooling=recipe.get("pooling"), blank=True)
+    assert (recipe["method"] == "finetune") == ("unfreeze" in recipe)
+    plan(backbone, recipe.get("unfreeze", "all"))
+
+
+def test_resnet18_sees_the_centre_224_of_256() -> None:
+    from headstart.learn.backbones import load_backbone
+
+    assert load_backbone("resnet18", image_size=224, blank=True).preprocessing.crop_fraction == 224 / 256
+
+
+def test_the_numbers_are_those_of_the_tutorials() -> None:
+    frozen, binary, tuned = (
+        load_recipe(name).parameters for name in ("vgg16-frozen", "vgg16-binary", "resnet18-finetune")
+    )
+    wanted = {"image_size": 150, "pooling": "flatten", "hidden": [256], "dropout": 0.5, "batch_size": 32, "epochs": 10}
+    assert {name: frozen[name] for name in wanted} == wanted
+    assert frozen["augmentation"] == {"rotation": 15, "shift": 0.1, "zoom": 0.1, "horizontal_flip": 0.5}
+    assert (binary["image_size"], binary["hidden"], binary["output"], binary["epochs"]) == (224, [128], "sigmoid", 10)
+    assert binary["augmentation"] == {"rotation": 20, "zoom": 0.2, "horizontal_flip": 0.5}
+    assert binary["training"]["epochs"] == 5
+    sgd = {"optimizer": "sgd", "learning_rate": 0.001, "momentum": 0.9, "epochs": 25}
+    steps = {"schedule": "step", "step_epochs": 7, "step_factor": 0.1}
+    assert {name: tuned["training"][name] for name in {**sgd, **steps}} == {**sgd, **steps}
+    assert tuned["unfreeze"] == "all"
+    assert load_recipe("vgg16-extractor").parameters["hidden"] == [1024]
+    assert load_recipe("vgg16-block5").parameters["unfreeze"] == "block5"
+    custom = load_recipe("vgg16-custom-head").parameters
+    assert (custom["hidden"], custom["dropout"]) == ([256], 0.5)
+    turned = make_augmentation(load_recipe("vgg16-augmented").parameters["augmentation"])
+    assert (turned.rotation, turned.shift, turned.horizontal_flip) == (30, 0.1, 0.5)
+
+
+def test_an_unknown_recipe_has_near_matches() -> None:
+    with pytest.raises(SettingError, match="'vgg16-frozen'"):
+        load_recipe("vgg-frozen")
+
+
+def test_recipes_are_listed_and_printed() -> None:
+    listed = CliRunner().invoke(recipes.command, [], catch_exceptions=False).stdout
+    assert all(name in listed for name in PROMISED)
+    rows = json.loads(CliRunner().invoke(recipes.command, ["--json"], catch_exceptions=False).stdout)
+    assert {row["name"] for row in rows} == PROMISED
+    printed = CliRunner().invoke(recipes.command, ["vgg16-frozen"], catch_exceptions=False).stdout
+    assert printed == load_recipe("vgg16-frozen").text
+
+
+def test_every_parameter_of_the_constructor_is_an_option_with_the_same_default() -> None:
+    context = fit.command.make_context("fit", ["data"])
+    options = {name: value for name, value in context.params.items() if name not in fit.OWN}
+    if "output" not in CONSTRUCTOR:
+        del options["output"]
+    assert options == {name: parameter.default for name, parameter in CONSTRUCTOR.items()}
+
+
+def test_what_is_given_nowhere_is_left_to_the_constructor() -> None:
+    assert given() == {}
+    assert given("--backbone", "efficientnet_lite0") == {"backbone": "efficientnet_lite0"}
+
+
+def test_options_win_over_the_file_and_the_file_over_the_recipe(tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text('dropout = 0.2\nseed = 3\naugmentation = "flip"\n')
+    made = given("--recipe", "vgg16-frozen", "--config", str(config), "--seed", "4")
+    assert (made["dropout"], made["seed"], made["augmentation"], made["hidden"]) == (0.2, 4, "flip", (256,))
+    assert made["backbone"] == "vgg16.keras"
+
+
+def test_a_single_setting_of_the_training_table_can_be_changed() -> None:
+    table = load_recipe("resnet18-finetune").parameters["training"]
+    made = given("--recipe", "resnet18-finetune", "--training", "epochs=2,optimizer=adamw")
+    assert made["training"] == {**table, "epochs": 2, "optimizer": "adamw"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("4", 4),
+        ("all", "all"),
+        ("blocks.6", "blocks.6"),
+        ("blocks.6=3,blocks.5=7", [["blocks.6", 3], ["blocks.5", 7]]),
+    ],
+)
+def test_what_to_unfreeze_is_a_number_a_name_or_pairs(text: str, value: object) -> None:
+    assert given("--unfreeze", text) == {"unfreeze": value}
+
+
+def test_tables_and_lists_of_a_file_are_passed_as_they_are(tmp_path: Path) -> None:
+    config = tmp_path / "run.toml"
+    config.write_text(
+        'hidden = [64, 32]\nimage_size = [96, 64]\nunfreeze = [["block5", 3]]\nclass_weight = {cat = 2}\n'
+        'augmentation = {policy = "flip", rotation = 9}\n[training]\nschedule = "step"\nepochs = 3\n'
+    )
+    assert given("--config", str(config)) == {
+        "hidden": (64, 32),
+        "image_size": (96, 64),
+        "unfreeze": [["block5", 3]],
+        "class_weight": {"cat": 2},
+        "augmentation": {"policy": "flip", "rotation": 9},
+        "training": {"schedule": "step", "epochs": 3},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "words"),
+    [
+        ("hiden = [1]", SettingError, "'hidden'"),
+        ("quiet = true", SettingError, "unknown setting"),
+        ("seed = ", SettingError, "cannot be used as a config"),
+        ('dropout = "much"', click.BadParameter, "not a valid float"),
+        ("dropout = [1]", click.BadParameter, "is a list"),
+        ("hidden = {a = 1}", click.BadParameter, "is a table"),
+        ('hidden = ["a"]', click.BadParameter, "whole numbers"),
+    ],
+)
+def test_a_file_that_cannot_work_says_why(text: str, error: type[Exception], words: str, tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    with pytest.raises(error, match=words):
+        given("--config", str(tmp_path / "run.toml"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--training", "epochs"], "has no '='"),
+        (["--augmentation", "rotation=much"], "not a number"),
+        (["--hidden", "many"], "whole numbers"),
+    ],
+)
+def test_an_option_that_cannot_be_read_says_how_to_write_it(arguments: list[str], words: str) -> None:
+    with pytest.raises(click.BadParameter, match=words):
+        given(*arguments)
+
+
+@pytest.mark.parametrize("values", ["epochs=many", "epochs=2.5", "optimiser=sgd", "optimizer=sdg", "warmup=yes"])
+def test_an_impossible_training_setting_is_one_clear_error(values: str) -> None:
+    with pytest.raises(HeadstartError, match="training"):
+        ImageClassifier(**given("--training", values))._check()
+
+
+def outline(*arguments: str) -> dict[str, Any]:
+    done = CliRunner().invoke(summary.command, [*arguments, "--json"], catch_exceptions=False)
+    return dict(json.loads(done.stdout))
+
+
+def test_a_backbone_is_summarised_without_its_weights() -> None:
+    told = outline("resnet18", "--unfreeze", "layer4", "--image-size", "64")
+    groups = {row["group"]: row for row in told["groups"]}
+    assert groups["layer4"]["output_shape"] == [512, 2, 2]
+    assert groups["layer4"]["trainable"] == groups["layer4"]["parameters"] == 8_393_728
+    assert groups["layer3"]["trainable"] == 0
+    # torchvision's documentation gives 11,689,512 with the classifier of 512 x 1000 weights and 1000 biases.
+    assert told["parameters"] == 11_689_512 - 513_000
+    assert told["trainable"] == 8_393_728
+
+
+def test_the_last_four_layers_that_have_parameters_can_be_shown_as_trainable() -> None:
+    told = outline("vgg16.keras", "--unfreeze", "4", "--image-size", "64")
+    # Keras's VGG16 without its top has 14,714,688 parameters; three layers of 512 -> 512 (3 x 3) follow block 4's last.
+    assert told["parameters"] == 14_714_688
+    assert told["trainable"] == 4 * (9 * 512 * 512 + 512)
+
+
+def test_the_table_ends_with_the_totals() -> None:
+    printed = CliRunner().invoke(summary.command, ["vgg16.keras", "--image-size", "64"], catch_exceptions=False).stdout
+    assert "Total params: 14,714,688" in printed
+    assert "Trainable params: 0" in printed
+
+
+def test_an_unknown_network_or_stage_has_near_matches() -> None:
+    with pytest.raises(SettingError, match="resnet18"):
+        outline("resnet81")
+    with pytest.raises(SettingError, match="'layer4'"):
+        outline("resnet18", "--unfreeze", "layer5")
