@@ -188,9 +188,9 @@ def write_lite0(file: Path) -> Path:
     import timm
     from safetensors.torch import save_file
 
-    from headstart.learn.backbones.catalog import CATALOG
-    from headstart.learn.backbones.local import find_local
-    from headstart.learn.backbones.weights import load_into
+    from headstart.networks.catalog import CATALOG
+    from headstart.networks.local import find_local
+    from headstart.networks.weights import load_into
 
     entry = CATALOG["efficientnet_lite0"]
     found = find_local("efficientnet_lite0", repository=entry.repository, package=entry.package)

@@ -18,7 +18,7 @@ CODE = """
 import resource, sys
 import cv2, numpy as np
 from pathlib import Path
-from headstart.learn.backbones import load_backbone
+from headstart.networks import load_backbone
 from headstart.learn.features.extract import extract
 folder, count = Path(sys.argv[1]), int(sys.argv[2])
 files = sorted(str(path) for path in folder.iterdir())[:count]

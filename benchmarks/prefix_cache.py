@@ -92,9 +92,9 @@ class EveryEpoch:
 def every_epoch(train, validation, backbone, how, cut, progress) -> tuple[EveryEpoch, EveryEpoch]:
     """Stand in for `open_sources`: decode and augment everything now, leave the prefix to every epoch."""
     from headstart.core.runtime import has_bfloat16
-    from headstart.learn.backbones import prefix
     from headstart.learn.features.engines import TorchEngine
     from headstart.learn.features.extract import see
+    from headstart.networks import prefix
 
     engine = TorchEngine(prefix(backbone, cut), "cpu", "bfloat16" if has_bfloat16() else "float32")
 

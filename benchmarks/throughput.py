@@ -18,7 +18,7 @@ from rows import Row, row
 def measure(data: Path, effort: Effort = FULL) -> list[Row]:
     """Return the rows of hymenoptera and catdog."""
     from headstart.core.pictures import find_files
-    from headstart.learn.backbones import load_backbone
+    from headstart.networks import load_backbone
 
     backbone = load_backbone("efficientnet_lite0")
     rows: list[Row] = []

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from headstart.learn.backbones import Backbone, load_backbone
+from headstart.networks import Backbone, load_backbone
 
 
 def tiny_backbone(name: str, folder: Path, *, image_size: int = 32, **settings: str) -> Backbone:

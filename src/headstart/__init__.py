@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from headstart.core.metrics import evaluate
     from headstart.core.predictor import Predictor
     from headstart.core.preprocessing import Preprocessing
-    from headstart.learn.backbones import load_backbone
     from headstart.learn.classifier import ImageClassifier
     from headstart.learn.dataset import read_dataset
     from headstart.learn.features.transformer import FeatureExtractor, extract_features
+    from headstart.networks import load_backbone
 
 __version__ = "0.1.0"
 
@@ -45,7 +45,7 @@ _HOMES = {
     "evaluate": "headstart.core.metrics",
     "extract_features": "headstart.learn.features.transformer",
     "load": "headstart.core.artifact",
-    "load_backbone": "headstart.learn.backbones",
+    "load_backbone": "headstart.networks",
     "read_dataset": "headstart.learn.dataset",
 }
 

@@ -16,7 +16,6 @@ from headstart.core import settings as environment
 from headstart.core.errors import DataError, SettingError, TrainingError
 from headstart.core.progress import Progress
 from headstart.learn.augment import make_augmentation
-from headstart.learn.backbones import load_backbone, prefix
 from headstart.learn.features import extract as extraction
 from headstart.learn.features.engines import OpenVINOEngine, TorchEngine, graph_file
 from headstart.learn.features.extract import FeatureSettings, digest
@@ -24,6 +23,7 @@ from headstart.learn.finetune import source as sources
 from headstart.learn.finetune.estimate import parse_seconds
 from headstart.learn.finetune.source import CachedSource, LiveSource, Pictures, open_sources
 from headstart.learn.methods import finetune as method
+from headstart.networks import load_backbone, prefix
 
 NO_TIME = 0.001
 

@@ -57,8 +57,8 @@ def test_odd_pictures_get_the_same_probabilities_from_training_path_and_export(h
     from safetensors.torch import load_file
     from torch import nn
 
-    from headstart.learn.backbones import load_backbone
-    from headstart.learn.export import Classifier
+    from headstart.networks import load_backbone
+    from headstart.networks.export import Classifier
 
     backbone = load_backbone("efficientnet_lite0")
     network = Classifier(backbone.network, nn.Linear(backbone.num_features, 2))
@@ -78,8 +78,8 @@ def test_fitting_again_reads_the_cache_and_gives_the_same_model(hymenoptera_mode
 
 
 def test_added_pictures_cost_only_themselves(class_folders, fresh_cache, tmp_path) -> None:
-    from headstart.learn.backbones import load_backbone
     from headstart.learn.features.extract import extract
+    from headstart.networks import load_backbone
 
     files = [str(path) for path in sorted(class_folders(per_class=30).rglob("*.jpg"))]
     backbone = load_backbone("efficientnet_lite0", image_size=64)
@@ -153,8 +153,8 @@ def test_a_foreign_folder_is_not_overwritten_and_nothing_is_computed(class_folde
 
 
 def test_a_picture_that_changes_during_the_run_is_named(class_folders, fresh_cache) -> None:
-    from headstart.learn.backbones import load_backbone
     from headstart.learn.features.extract import digest, extract
+    from headstart.networks import load_backbone
 
     files = [str(path) for path in sorted(class_folders(per_class=30).rglob("*.jpg"))]
     digests = [digest(file) for file in files]

@@ -19,8 +19,8 @@ from torch import nn
 
 from headstart.core import images
 from headstart.core.runtime import Network
-from headstart.learn.backbones import Backbone, freeze, imagenet_classes, load_backbone, tensor_hash
-from headstart.learn.export import to_onnx
+from headstart.networks import Backbone, freeze, imagenet_classes, load_backbone, tensor_hash
+from headstart.networks.export import to_onnx
 
 See = Callable[[Path], np.ndarray]
 DOGS, CATS = range(151, 269), range(281, 286)

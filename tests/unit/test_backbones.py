@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from headstart.core.errors import SettingError
-from headstart.learn.backbones import (
+from headstart.networks import (
     CATALOG,
     DEFAULT,
     Backbone,
@@ -32,10 +32,10 @@ from headstart.learn.backbones import (
     tensor_hash,
     unfreeze,
 )
-from headstart.learn.backbones.freezing import is_frozen
-from headstart.learn.backbones.normalize import caffe, scaled
-from headstart.learn.backbones.stages import take_apart
-from headstart.learn.export import to_onnx
+from headstart.networks.export import to_onnx
+from headstart.networks.freezing import is_frozen
+from headstart.networks.normalize import caffe, scaled
+from headstart.networks.stages import take_apart
 
 EXPORTED = [
     "efficientnet_lite0",
@@ -280,7 +280,7 @@ def test_listing_the_models_needs_neither_torch_nor_network() -> None:
         "import socket, sys\n"
         "def refuse(*args, **kwargs): raise AssertionError('network')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from headstart.learn.backbones import available, list_models\n"
+        "from headstart.networks import available, list_models\n"
         "assert len(list_models()) >= 12 and available('efficientnet_lite0').usable\n"
         "heavy = {'torch', 'timm', 'torchvision', 'huggingface_hub', 'onnx', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

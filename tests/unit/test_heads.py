@@ -8,7 +8,6 @@ from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from headstart.core.errors import DataError, SettingError
-from headstart.learn.export import _export
 from headstart.learn.heads import (
     HEADS,
     LinearHead,
@@ -21,6 +20,7 @@ from headstart.learn.heads import (
     prototype,
 )
 from headstart.learn.heads.folds import deal_folds
+from headstart.networks.export import _export
 
 
 def blobs(per_class: int = 30, c: int = 3, d: int = 16, seed: int = 0, spread: float = 0.6):

@@ -17,10 +17,11 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "headstart"
 # layer -> the layers it may import; the package face (`__init__`, `__main__`) and cli see all
 MAY_IMPORT = {
     "core": {"core"},
-    "learn": {"core", "learn"},
-    "use": {"core", "use"},
-    "scale": {"core", "learn", "scale"},
-    "cli": {"core", "learn", "use", "scale", "cli"},  # and the package face
+    "networks": {"core", "networks"},
+    "learn": {"core", "networks", "learn"},
+    "use": {"core", "networks", "use"},
+    "scale": {"core", "networks", "learn", "scale"},
+    "cli": {"core", "networks", "learn", "use", "scale", "cli"},  # and the package face
 }
 # What nothing in a layer may import, not even inside a function: predicting needs no torch.
 NEVER = {"core": {"torch", "torchvision", "timm"}}
@@ -120,6 +121,8 @@ def test_every_file_of_the_package_is_in_a_known_layer() -> None:
         ("core/a.py", "def f():\n    from headstart.learn import dataset", "core imports headstart.learn"),
         ("core/a.py", "import importlib\nimportlib.import_module('headstart.learn.heads')", "headstart.learn.heads"),
         ("core/a.py", "if TYPE_CHECKING:\n    from headstart.use import report", "core imports headstart.use"),
+        ("core/a.py", "from headstart.networks import load_backbone", "core imports headstart.networks"),
+        ("networks/a.py", "from headstart.learn import heads", "networks imports headstart.learn"),
         ("learn/a.py", "from headstart.use import report", "learn imports headstart.use"),
         ("learn/a.py", "from headstart.cli import main", "learn imports headstart.cli"),
         ("learn/heads/a.py", "from headstart.scale import extract", "learn imports headstart.scale"),

@@ -13,8 +13,8 @@ from torch import nn
 from headstart.core import artifact
 from headstart.core.errors import DataError, ImageError, ModelError, SettingError
 from headstart.core.preprocessing import Preprocessing
-from headstart.learn.export import Classifier
 from headstart.learn.save import write_network
+from headstart.networks.export import Classifier
 
 CLASSES = ("ant", "bee", "wasp")
 PREPROCESSING = Preprocessing((32, 32))

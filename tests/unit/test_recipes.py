@@ -68,8 +68,8 @@ def test_a_recipe_is_a_classifier_whose_parameters_can_work(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(PROMISED))
 def test_the_stages_that_a_recipe_unfreezes_exist(name: str) -> None:
-    from headstart.learn.backbones import load_backbone
     from headstart.learn.finetune.unfreezing import plan
+    from headstart.networks import load_backbone
 
     recipe = load_recipe(name).parameters
     backbone = load_backbone(recipe["backbone"], image_size=64, pooling=recipe.get("pooling"), blank=True)
@@ -78,7 +78,7 @@ def test_the_stages_that_a_recipe_unfreezes_exist(name: str) -> None:
 
 
 def test_resnet18_sees_the_centre_224_of_256() -> None:
-    from headstart.learn.backbones import load_backbone
+    from headstart.networks import load_backbone
 
     assert load_backbone("resnet18", image_size=224, blank=True).preprocessing.crop_fraction == 224 / 256
 

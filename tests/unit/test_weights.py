@@ -22,13 +22,13 @@ from safetensors.torch import save_file
 from timm.models.vgg import VGG
 
 from headstart.core.errors import WeightsError
-from headstart.learn.backbones import load_backbone
-from headstart.learn.backbones.entries import Package
-from headstart.learn.backbones.files import read_tensors
-from headstart.learn.backbones.layouts import VGG16_CONVOLUTIONS, to_timm
-from headstart.learn.backbones.local import Found, find_local
-from headstart.learn.backbones.stages import classifier_names
-from headstart.learn.backbones.weights import Origin, find, load_into
+from headstart.networks import load_backbone
+from headstart.networks.entries import Package
+from headstart.networks.files import read_tensors
+from headstart.networks.layouts import VGG16_CONVOLUTIONS, to_timm
+from headstart.networks.local import Found, find_local
+from headstart.networks.stages import classifier_names
+from headstart.networks.weights import Origin, find, load_into
 
 TINY = "test_resnet"
 
@@ -466,7 +466,7 @@ def run_online(code: str, endpoint: str, folder: Path) -> subprocess.CompletedPr
 
 
 LOAD = f"""
-from headstart.learn.backbones import load_backbone
+from headstart.networks import load_backbone
 backbone = load_backbone({TINY!r})
 print(backbone.weights.source, backbone.weights.identity)
 """
@@ -485,7 +485,7 @@ def test_weights_come_from_the_hub_and_are_there_the_next_time(state, tmp_path) 
 
 DOWNLOAD = """
 from headstart.core.errors import WeightsError
-from headstart.learn.backbones.hub import download
+from headstart.networks.hub import download
 try:
     print(download("timm/a.b", ("model.safetensors", "pytorch_model.bin")).name)
 except WeightsError as error:
@@ -512,7 +512,7 @@ def test_a_hub_that_does_not_have_them_or_does_not_answer_or_breaks_off_is_an_er
 
 
 def test_no_connection_is_made_when_offline(monkeypatch) -> None:
-    from headstart.learn.backbones import hub
+    from headstart.networks import hub
 
     def refuse(*args: object) -> Path:
         raise AssertionError("the hub was asked")

@@ -13,7 +13,7 @@ import click
 def command(as_json: bool) -> None:
     """List the recommended backbones; any other timm model works by its name too."""
     from headstart.cli.console import show, table
-    from headstart.learn.backbones.catalog import list_models
+    from headstart.networks.catalog import list_models
 
     rows = list_models()
     if as_json:

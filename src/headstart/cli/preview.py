@@ -41,8 +41,8 @@ def command(
     from headstart.cli.console import show, table
     from headstart.core.errors import SettingError
     from headstart.learn.augment import make_augmentation
-    from headstart.learn.backbones import load_backbone
     from headstart.learn.preview import choose_pictures, draw_sheet, look
+    from headstart.networks import load_backbone
 
     changes = make_augmentation(augmentation)
     preprocessing = load_backbone(backbone, image_size=image_size, fit=fit_mode, blank=True).preprocessing

@@ -11,7 +11,7 @@ import click
 from headstart.cli.options import layers, side_or_sides
 
 if TYPE_CHECKING:
-    from headstart.learn.backbones import Row
+    from headstart.networks import Row
 
 
 @click.command("summary")
@@ -73,8 +73,8 @@ def _state(row: Row) -> str:
 def _of_backbone(
     name: str, unfreeze: Any, image_size: int | tuple[int, int] | None, pooling: str | None
 ) -> tuple[Row, ...]:
-    from headstart.learn.backbones import freeze, load_backbone, summary
     from headstart.learn.finetune.unfreezing import apply_phase, plan
+    from headstart.networks import freeze, load_backbone, summary
 
     backbone = load_backbone(name, image_size=image_size, pooling=pooling, blank=True)
     freeze(backbone.network)
@@ -88,7 +88,7 @@ def _of_model(folder: Path, unfreeze: Any) -> tuple[tuple[Row, ...], dict[str, f
     """Return the rows of a saved model, its head the last, and how far fine-tuning moved each stage."""
     from headstart.core import artifact
     from headstart.core.errors import ModelError
-    from headstart.learn.backbones import Row
+    from headstart.networks import Row
 
     said = artifact.read_description(folder)
     try:

@@ -24,11 +24,11 @@ from headstart.core.progress import Progress
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headstart.learn.backbones import Backbone
     from headstart.learn.finetune.settings import TrainingSettings
     from headstart.learn.heads import Head
     from headstart.learn.methods.trained import Trained
     from headstart.learn.prepare import Prepared
+    from headstart.networks import Backbone
 
 METHODS = ("auto", "frozen", "finetune")
 OUTPUTS = ("softmax", "sigmoid")
@@ -297,7 +297,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return make_settings({**given, "unfreeze": self.unfreeze} if self.unfreeze is not None else given)
 
     def _load_backbone(self) -> Backbone:
-        from headstart.learn.backbones import load_backbone
+        from headstart.networks import load_backbone
 
         return load_backbone(
             self.backbone, weights=self.weights, image_size=self.image_size, pooling=self.pooling, fit=self.fit_mode
@@ -374,7 +374,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise SettingError("\n  ".join(problems))
 
     def _check_backbone(self) -> None:
-        from headstart.learn.backbones import check_name
+        from headstart.networks import check_name
 
         check_name(self.backbone)
 

@@ -41,10 +41,10 @@ def imagenet_predictor(name: str, *, weights: str | None = None) -> Predictor:
 def _write(folder: Path, name: str, weights: str | None) -> None:
     import numpy as np
 
-    from headstart.learn.backbones import load_backbone
-    from headstart.learn.backbones.imagenet import imagenet_classes
-    from headstart.learn.export import Classifier
     from headstart.learn.save import versions, write_network
+    from headstart.networks import load_backbone
+    from headstart.networks.export import Classifier
+    from headstart.networks.imagenet import imagenet_classes
 
     backbone = load_backbone(name, weights=weights)
     if backbone.classifier is None and "flatten" not in backbone.pooling and name.startswith("vgg"):

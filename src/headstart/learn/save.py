@@ -19,12 +19,12 @@ from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
 from headstart.core.runtime import Network
-from headstart.learn.export import Classifier, add_head, to_onnx
+from headstart.networks.export import Classifier, add_head, to_onnx
 
 if TYPE_CHECKING:
-    from headstart.learn.backbones import Backbone
     from headstart.learn.methods.trained import Trained
     from headstart.learn.prepare import Prepared
+    from headstart.networks import Backbone
 
 MAX_DIFFERENCE = 1e-4
 _LIBRARIES = ("headstart", "torch", "timm", "openvino", "onnx", "numpy", "scikit-learn", "pillow", "simplejpeg")

@@ -19,7 +19,7 @@ from headstart.core.errors import HeadstartError, SettingError
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.core.runtime import Network, Precision, cores, has_bfloat16
-from headstart.learn.export import to_onnx
+from headstart.networks.export import to_onnx
 
 MIN_COSINE = 0.999
 OUTPUT = "features"

@@ -26,7 +26,7 @@ from headstart.learn.features.engines import Engine, choose_device, choose_engin
 from headstart.learn.features.store import Store, make_room
 
 if TYPE_CHECKING:
-    from headstart.learn.backbones import Backbone
+    from headstart.networks import Backbone
 
 COMMIT_SECONDS = 1.0
 # Part of every key: raise it when decoding, resizing, augmentation or the export of networks changes what comes out.
@@ -236,7 +236,7 @@ def open_engine(
     pictures: Sequence[Picture], backbone: Backbone, how: FeatureSettings, cut: str | None, progress: Progress
 ) -> Engine:
     """Return the fastest engine of the network below `cut` (None: all of it), checked on a few of the pictures."""
-    from headstart.learn.backbones import prefix
+    from headstart.networks import prefix
 
     device = choose_device(how.device)
     network = backbone.network if cut is None else prefix(backbone, cut)
@@ -254,7 +254,7 @@ def network_shape(backbone: Backbone, cut: str | None) -> tuple[int, ...]:
     """Return the shape of one picture's features, or of its activations before the stage `cut`."""
     if cut is None:
         return (backbone.num_features,)
-    from headstart.learn.backbones.outline import output_shapes
+    from headstart.networks.outline import output_shapes
 
     position = 1 + backbone.stages.index(cut)
     return output_shapes(backbone.network[:position], backbone.preprocessing.image_size)[-1]

@@ -9,8 +9,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from headstart.core import pictures as sources
 from headstart.core.progress import Progress
-from headstart.learn.backbones import Backbone, load_backbone
 from headstart.learn.features.extract import FeatureSettings, extract
+from headstart.networks import Backbone, load_backbone
 
 
 def extract_features(

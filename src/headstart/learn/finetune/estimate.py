@@ -14,12 +14,12 @@ from torch import nn
 from headstart.core.errors import SettingError
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
-from headstart.learn.backbones import Backbone, suffix
 from headstart.learn.features.extract import FeatureSettings, open_engine
 from headstart.learn.finetune.loop import as_inputs, own_random_state
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import LiveSource, Pictures
 from headstart.learn.finetune.unfreezing import Plan, apply_phase
+from headstart.networks import Backbone, suffix
 
 PICTURES = 16
 REPEATS = 2

@@ -27,8 +27,8 @@ from headstart.learn.features.extract import (
 )
 
 if TYPE_CHECKING:
-    from headstart.learn.backbones import Backbone
     from headstart.learn.features.engines import Engine
+    from headstart.networks import Backbone
 
 # LMDB keeps arrays of this size in pages of their own.
 _PAGE = 4096

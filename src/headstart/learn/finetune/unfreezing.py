@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from headstart.core.errors import SettingError, unknown_name
-from headstart.learn.backbones import freeze, unfreeze
+from headstart.networks import freeze, unfreeze
 
 if TYPE_CHECKING:
-    from headstart.learn.backbones import Backbone
     from headstart.learn.finetune.settings import Unfreeze
+    from headstart.networks import Backbone
 
 ALL, HEAD = "all", "head"
 POOL = "pool"

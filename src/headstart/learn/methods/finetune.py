@@ -22,9 +22,6 @@ from headstart.core.errors import SettingError, TrainingError
 from headstart.core.metrics import Evaluation, evaluate, mcnemar
 from headstart.core.progress import Progress
 from headstart.learn.augment import Augmentation
-from headstart.learn.backbones import Backbone, suffix
-from headstart.learn.backbones.freezing import hash_tensors
-from headstart.learn.export import Classifier
 from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune import checkpoint, precision
@@ -38,6 +35,9 @@ from headstart.learn.heads import ClassWeight, Head
 from headstart.learn.methods.frozen import fit_frozen
 from headstart.learn.methods.trained import Trained
 from headstart.learn.prepare import Prepared
+from headstart.networks import Backbone, suffix
+from headstart.networks.export import Classifier
+from headstart.networks.freezing import hash_tensors
 
 DEFAULT_VIEWS = 4
 

@@ -14,14 +14,14 @@ from torch import nn
 
 from headstart.core.metrics import Evaluation, Figure, evaluate
 from headstart.core.progress import Progress
-from headstart.learn.backbones import Backbone
-from headstart.learn.export import Classifier
 from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import FeatureSettings, backbone_graph, extract
 from headstart.learn.heads import ClassWeight, FittedHead, Head
 from headstart.learn.methods.trained import Trained
 from headstart.learn.prepare import Prepared
 from headstart.learn.split import cross_validation_folds
+from headstart.networks import Backbone
+from headstart.networks.export import Classifier
 
 FOLDS, REPEATS = 5, 5
 

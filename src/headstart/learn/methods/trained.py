@@ -10,7 +10,7 @@ import numpy as np
 from torch import nn
 
 from headstart.core.metrics import Evaluation
-from headstart.learn.export import Classifier
+from headstart.networks.export import Classifier
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.core.settings import cache_folder
-from headstart.learn.backbones.entries import Package
+from headstart.networks.entries import Package
 
 # What a weight file may be; the first found in the cache folder is taken.
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".h5", ".onnx")

@@ -28,7 +28,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from headstart.core.errors import SettingError
-from headstart.learn.backbones.pooling import MAP_POOLINGS, POOLINGS, MapPool, TokenPool, UnflattenMap
+from headstart.networks.pooling import MAP_POOLINGS, POOLINGS, MapPool, TokenPool, UnflattenMap
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,13 +18,13 @@ from torch import nn
 
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.preprocessing import Fit, Preprocessing
-from headstart.learn.backbones import normalize
-from headstart.learn.backbones.catalog import CATALOG
-from headstart.learn.backbones.entries import Entry
-from headstart.learn.backbones.local import HUB_FILES, Found
-from headstart.learn.backbones.outline import output_shapes
-from headstart.learn.backbones.stages import Parts, check_pooling, classifier_names, has_stages, take_apart
-from headstart.learn.backbones.weights import Origin, Weights, find, load_into
+from headstart.networks import normalize
+from headstart.networks.catalog import CATALOG
+from headstart.networks.entries import Entry
+from headstart.networks.local import HUB_FILES, Found
+from headstart.networks.outline import output_shapes
+from headstart.networks.stages import Parts, check_pooling, classifier_names, has_stages, take_apart
+from headstart.networks.weights import Origin, Weights, find, load_into
 
 IMAGENET_CLASSES = 1000
 

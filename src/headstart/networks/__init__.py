@@ -8,15 +8,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from headstart.learn.backbones.catalog import CATALOG, DEFAULT, Availability, available, list_models
-from headstart.learn.backbones.entries import Entry
+from headstart.networks.catalog import CATALOG, DEFAULT, Availability, available, list_models
+from headstart.networks.entries import Entry
 
 if TYPE_CHECKING:
-    from headstart.learn.backbones.backbone import Backbone, check_name, load_backbone, prefix, suffix
-    from headstart.learn.backbones.freezing import freeze, tensor_hash, unfreeze
-    from headstart.learn.backbones.imagenet import ImageNetClass, imagenet_classes
-    from headstart.learn.backbones.outline import Row, summary
-    from headstart.learn.backbones.weights import Weights
+    from headstart.networks.backbone import Backbone, check_name, load_backbone, prefix, suffix
+    from headstart.networks.freezing import freeze, tensor_hash, unfreeze
+    from headstart.networks.imagenet import ImageNetClass, imagenet_classes
+    from headstart.networks.outline import Row, summary
+    from headstart.networks.weights import Weights
 
 _HOMES = {
     "Backbone": "backbone",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from headstart.core.errors import WeightsError
-from headstart.learn.backbones.files import Tensors
+from headstart.networks.files import Tensors
 
 # VGG16's convolutions in order (Simonyan & Zisserman 2015, arXiv:1409.1556, configuration D) and where they
 # stand in timm's and torchvision's `features`; each is followed by a ReLU, each block by a pooling.

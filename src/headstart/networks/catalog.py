@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headstart.core.errors import unknown_name
-from headstart.learn.backbones.entries import ENTRIES, Entry
-from headstart.learn.backbones.local import find_local
+from headstart.networks.entries import ENTRIES, Entry
+from headstart.networks.local import find_local
 
 DEFAULT = "efficientnet_lite0"
 CATALOG: dict[str, Entry] = {entry.name: entry for entry in ENTRIES}

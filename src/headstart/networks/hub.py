@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from headstart.core.errors import WeightsError
-from headstart.learn.backbones.local import hub_cache
+from headstart.networks.local import hub_cache
 
 _SECONDS_TO_ANSWER = 5.0
 

@@ -15,12 +15,12 @@ from torch import nn
 
 from headstart.core.errors import WeightsError
 from headstart.core.settings import offline
-from headstart.learn.backbones import hub
-from headstart.learn.backbones.entries import Package
-from headstart.learn.backbones.files import Tensors, check_digest, read_tensors
-from headstart.learn.backbones.freezing import hash_tensors
-from headstart.learn.backbones.layouts import to_timm
-from headstart.learn.backbones.local import HUB_FILES, Found, find_local, weights_folder
+from headstart.networks import hub
+from headstart.networks.entries import Package
+from headstart.networks.files import Tensors, check_digest, read_tensors
+from headstart.networks.freezing import hash_tensors
+from headstart.networks.layouts import to_timm
+from headstart.networks.local import HUB_FILES, Found, find_local, weights_folder
 
 _COUNTER = "num_batches_tracked"
 

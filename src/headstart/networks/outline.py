@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from headstart.learn.backbones.backbone import Backbone
+    from headstart.networks.backbone import Backbone
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from headstart.core.errors import WeightsError
-from headstart.learn.backbones.local import SUFFIXES
+from headstart.networks.local import SUFFIXES
 
 Tensors = dict[str, torch.Tensor]
 
