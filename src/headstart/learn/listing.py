@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from headstart.core.errors import DataError
+from headstart.core.text import shown as shown
 
 # Names of folders and of values of a `split` column, in lower case. "Training" and "Testing" are what many
 # published datasets call them; taken for classes, they would be learned without a complaint.
@@ -66,12 +66,6 @@ def data_error(source: str, problems: Sequence[str], warnings: Sequence[str] = (
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"- {line}" for line in problems] + [f"- note: {line}" for line in warnings]
     return DataError("\n".join([f"{source}: {count}", *lines]))
-
-
-def shown(name: object) -> str:
-    r"""Return a file name that can be printed: bytes that are not UTF-8 as \xe9, control characters escaped."""
-    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def some(names: Iterable[object], limit: int = 3) -> str:

@@ -1,0 +1,11 @@
+"""Names of files and classes as text that can be shown anywhere."""
+
+from __future__ import annotations
+
+import os
+
+
+def shown(name: object) -> str:
+    r"""Return a file name that can be printed: bytes that are not UTF-8 as \xe9, control characters escaped."""
+    text = os.fsencode(str(name)).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
