@@ -20,6 +20,7 @@ from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
 from headstart.core.runtime import Network
 from headstart.networks.export import Classifier, add_head, to_onnx
+from headstart.networks.layers import describe_layers
 
 if TYPE_CHECKING:
     from headstart.learn.methods.trained import Trained
@@ -143,7 +144,11 @@ def describe(
             "licence": backbone.weights.licence,
         },
         "method": "finetune" if trained.gain and trained.gain["kept"] else "frozen",
-        "head": {"name": parameters["head"], "chosen": trained.chosen},
+        "head": {
+            "name": parameters["head"],
+            "chosen": trained.chosen,
+            "layers": describe_layers(trained.network.head),
+        },
         "output": parameters["output"],
         "parameters": {**parameters, "weights": parameters["weights"] and Path(parameters["weights"]).name},
         "seed": parameters["seed"],

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from headstart.networks.freezing import freeze, tensor_hash, unfreeze
     from headstart.networks.imagenet import ImageNetClass, imagenet_classes
     from headstart.networks.outline import Row, summary
+    from headstart.networks.restore import load_network
     from headstart.networks.weights import Weights
 
 _HOMES = {
@@ -27,6 +28,7 @@ _HOMES = {
     "freeze": "freezing",
     "imagenet_classes": "imagenet",
     "load_backbone": "backbone",
+    "load_network": "restore",
     "prefix": "backbone",
     "suffix": "backbone",
     "summary": "outline",
@@ -49,6 +51,7 @@ __all__ = [
     "imagenet_classes",
     "list_models",
     "load_backbone",
+    "load_network",
     "prefix",
     "suffix",
     "summary",

@@ -12,18 +12,11 @@ from torch.nn import functional as F
 
 from headstart.core.errors import SettingError
 from headstart.learn.heads.base import ClassWeight, Examples, FittedHead, Validation, check_examples, make_linear
+from headstart.networks.layers import UnitNorm
 
 # Where nothing can be left out to choose it by: where Gidaris and Komodakis (2018, arXiv:1804.09458) start theirs.
 FALLBACK = 10.0
 SCALES = tuple(2.0 ** (exponent / 4) for exponent in range(0, 41))
-
-
-class Normalize(nn.Module):
-    """Divides every row by its length; a row of zeros stays zero."""
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return rows of length 1, of the same shape `(n, d)`."""
-        return F.normalize(features, dim=1, eps=1e-12)
 
 
 @dataclass(frozen=True)
@@ -75,7 +68,7 @@ class PrototypeHead:
             chosen |= _choose(rows, examples, sums, prototypes)
         # What the prototypes share adds the same to all logits: without it they are small, and exact in float32.
         layer = make_linear((prototypes - prototypes.mean(0)) * chosen["scale"], torch.zeros(num_classes))
-        return FittedHead(nn.Sequential(Normalize(), layer).eval(), chosen)
+        return FittedHead(nn.Sequential(UnitNorm(), layer).eval(), chosen)
 
 
 def _choose(rows: torch.Tensor, examples: Examples, sums: torch.Tensor, prototypes: torch.Tensor) -> dict[str, Any]:

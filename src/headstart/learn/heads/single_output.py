@@ -6,24 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import nn
-from torch.nn import functional as F
 
 from headstart.core.errors import SettingError
 from headstart.learn.heads.base import ClassWeight, FittedHead, Head, Validation, make_linear
-
-
-class AgainstZero(nn.Module):
-    """One logit z `(n, 1)` -> the logits `(0, z)` of two classes.
-
-    Their softmax is `(1 - sigmoid(z), sigmoid(z))` and their cross-entropy is the binary cross-entropy of `sigmoid(z)`:
-    everything that works with two outputs works with one.
-    """
-
-    def forward(self, logit: torch.Tensor) -> torch.Tensor:
-        """Return float `(n, 2)`."""
-        return F.pad(logit, (1, 0))
+from headstart.networks.layers import AgainstZero
 
 
 @dataclass(frozen=True)
