@@ -211,10 +211,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _learn(self, prepared: Prepared, out: Path, progress: Progress, resume: bool, on_epoch: OnEpoch | None) -> None:
         import pandas as pd
 
+        from headstart.core.card import write_card
         from headstart.learn.curves import draw_curves
         from headstart.learn.finetune.checkpoint import discard
         from headstart.learn.preview import crop_warning
-        from headstart.learn.save import describe, measure, write_card, write_history, write_network
+        from headstart.learn.save import describe, measure, write_history, write_network
 
         with progress.step("load backbone"):
             backbone = self._load_backbone()

@@ -172,35 +172,6 @@ def describe(
     }
 
 
-def write_card(folder: Path, description: dict[str, Any], figures: Evaluation) -> None:
-    """Write `README.md`, a model card (Mitchell et al. 2019, arXiv:1810.03993): what it is, how good, how to use it."""
-    data, backbone = description["data"], description["backbone"]
-    counts = ", ".join(f"{count:,} {part}" for part, count in data["counts"].items())
-    rows = "\n".join(f"| {name} | {f.value:.3f} | {f.low:.3f} to {f.high:.3f} |" for name, f in figures.figures.items())
-    classes = description["classes"]
-    text = f"""# {data["name"]}: {", ".join(classes[:10])}{" …" if len(classes) > 10 else ""}
-
-An image classifier of {len(classes)} classes, made by headstart {description["versions"].get("headstart", "")}
-({description["method"]}; backbone {backbone["name"]}, head {description["head"]["name"]}).
-
-Measured on {figures.n:,} pictures ({description["evaluated_by"]}); always naming the most frequent class gives
-{figures.majority:.3f}.
-
-| figure | value | 95 % interval |
-|---|---|---|
-{rows}
-
-Learned from {data["name"]} ({counts} pictures; fingerprint {data["fingerprint"][:16]}).
-It knows nothing but its classes: a picture of something else gets one of them all the same.
-The backbone's weights ({backbone["source"]}) are under
-{backbone["licence"]}.
-
-    headstart predict FOLDER PICTURE…
-    predictor = headstart.load("FOLDER"); predictor.predict("picture.jpg")
-"""
-    (folder / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
 def as_json(evaluation: Evaluation | None) -> dict[str, Any] | None:
     """Return an evaluation as plain values, or None."""
     return None if evaluation is None else evaluation.to_json()

@@ -1,0 +1,300 @@
+"""`README.md` of a model folder: a model card in Hugging Face's metadata format.
+
+What a card tells follows Mitchell et al. 2019 (arXiv:1810.03993): what the model is for, on what it was measured, how
+sure the figures are, and where it ends.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from headstart.core.metrics import ClassFigures, Evaluation, Figure
+
+# Below this many pictures a share says next to nothing; from this width on an interval is called wide.
+FEW, WIDE = 20, 0.1
+SHOWN_CLASSES = 20
+# What backbones say of their weights' licence -> the identifier that the hub knows; others become `other`.
+_LICENCES = {
+    "apache-2.0": "apache-2.0",
+    "mit": "mit",
+    "bsd-3-clause": "bsd-3-clause",
+    "cc by 4.0": "cc-by-4.0",
+    "cc-by-4.0": "cc-by-4.0",
+    "cc-by-nc-4.0": "cc-by-nc-4.0",
+    "cc-by-nc-sa-4.0": "cc-by-nc-sa-4.0",
+}
+# Figure -> the hub's name of the metric, and how people call it.
+_METRICS = {
+    "accuracy": ("accuracy", "Accuracy"),
+    "balanced_accuracy": ("balanced_accuracy", "Balanced accuracy"),
+    "macro_f1": ("f1", "Macro F1"),
+    "top5_accuracy": ("top5_accuracy", "Top-5 accuracy"),
+    "log_loss": ("log_loss", "Log loss"),
+}
+
+
+def write_card(folder: Path, description: dict[str, Any], figures: Evaluation) -> None:
+    """Write `README.md`: metadata that the Hugging Face hub reads, and a page for people.
+
+    Args:
+        folder: The model folder that is being written.
+        description: What `model.json` will say.
+        figures: Measured on the saved model, or by cross-validation.
+    """
+    parts = [
+        f"---\n{metadata(description, figures)}\n---",
+        _title(description),
+        _purpose(description),
+        _figures(description, figures),
+        _confidence(description.get("confidence") or {}),
+        _data(description),
+        _limits(description, figures),
+        _licence(description["backbone"]),
+        _loading(description),
+    ]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    (folder / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def metadata(description: dict[str, Any], figures: Evaluation) -> str:
+    """Return the card's metadata as YAML, written by the hub's own library (no request is made)."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    backbone, data = description["backbone"], description["data"]
+    licence = licence_identifier(backbone["licence"])
+    by_test = description["evaluated_by"] == "test pictures"
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=_slug(data["name"]),
+            dataset_name=_printable(data["name"]),
+            dataset_split="test" if by_test else "cross-validation",
+            dataset_args={"pictures": figures.n, "fingerprint": data["fingerprint"][:16]},
+            metric_type=_METRICS[name][0],
+            metric_name=_METRICS[name][1],
+            metric_value=round(figure.value, 6),
+        )
+        for name, figure in figures.figures.items()
+        if name in _METRICS
+    ]
+    written = ModelCardData(
+        model_name=_printable(data["name"]),
+        license=licence,
+        license_name=_slug(backbone["licence"].partition("(")[0]) if licence == "other" else None,
+        library_name="headstart",
+        pipeline_tag="image-classification",
+        tags=["image-classification", "transfer-learning", "headstart", "onnx", _slug(backbone["name"])],
+        base_model=base_model(backbone["source"]),
+        eval_results=results,
+    ).to_yaml(line_break="\n")
+    return str(written).strip()
+
+
+def licence_identifier(licence: str) -> str:
+    """Return the hub's identifier of a licence as a backbone tells it, or `other`."""
+    return _LICENCES.get(licence.partition("(")[0].strip().lower(), "other")
+
+
+def base_model(source: str) -> str | None:
+    """Return the hub repository that the weights came from, or None where they came from elsewhere."""
+    kind, _, repository = source.partition(" ")
+    return repository if kind == "hub" and "/" in repository else None
+
+
+def width_sentence(accuracy: Figure, n: int) -> str:
+    """Return what a wide 95 % interval means for people, or nothing where it is narrow."""
+    if accuracy.high - accuracy.low < WIDE:
+        return ""
+    pictures = "1 picture" if n == 1 else f"{n:,} pictures"
+    return (
+        f"The interval is wide, because {pictures} say no more: the accuracy on new pictures of the same kind may be "
+        f"as low as {accuracy.low:.2f} or as high as {accuracy.high:.2f}."
+    )
+
+
+def _title(description: dict[str, Any]) -> str:
+    classes = description["classes"]
+    names = ", ".join(_escaped(name) for name in classes[:10]) + (" …" if len(classes) > 10 else "")
+    return f"# {_escaped(description['data']['name'])}: {names}"
+
+
+def _purpose(description: dict[str, Any]) -> str:
+    classes, backbone = description["classes"], description["backbone"]
+    version = description["versions"].get("headstart", "")
+    name, head = _escaped(backbone["name"]), description["head"]["name"]
+    frozen = f"a {head} head on the features of {name}, which is frozen"
+    tuned = f"{name} and a {head} head, fine-tuned together"
+    return (
+        "## What it is for\n\n"
+        f"Naming which of {len(classes):,} classes a picture shows. Made with headstart {version} "
+        f"by transfer learning: {frozen if description['method'] == 'frozen' else tuned}.\n"
+        "It is meant for pictures like those that it learned from. Nobody has examined it for decisions about people, "
+        "or for any use in which a wrong answer harms."
+    )
+
+
+def _figures(description: dict[str, Any], figures: Evaluation) -> str:
+    sentence = width_sentence(figures.figures["accuracy"], figures.n)
+    by_test = description["evaluated_by"] == "test pictures"
+    how = (
+        f"Measured once, on the saved model itself and {figures.n:,} pictures that neither taught nor chose it."
+        if by_test
+        else f"There are too few pictures for a test set: measured by repeated cross-validation over {figures.n:,} "
+        "pictures. The saved model learned from all of them."
+    )
+    rows = [
+        f"| {_METRICS.get(name, (name, name))[1]} | {one.value:.3f} | {one.low:.3f} to {one.high:.3f} |"
+        for name, one in figures.figures.items()
+    ]
+    lines = [
+        "## How good it is",
+        "",
+        how,
+        *([sentence] if sentence else []),
+        f"Always naming the most frequent class gives {figures.majority:.3f}.",
+        "",
+        "| figure | value | 95 % interval |",
+        "|---|---|---|",
+        *rows,
+        "",
+        *_class_table(figures),
+    ]
+    return "\n".join(lines)
+
+
+def _class_table(figures: Evaluation) -> list[str]:
+    named = [pair for pair in zip(figures.classes, figures.per_class, strict=True) if pair[1].support]
+    worst = sorted(named, key=lambda pair: pair[1].recall.value)[:SHOWN_CLASSES]
+    more = len(named) - len(worst)
+    return [
+        "| class | pictures | recall | precision |",
+        "|---|---|---|---|",
+        *(_class_row(name, one) for name, one in worst),
+        *([f"\nThe {more:,} classes with a higher recall are in `model.json`."] if more > 0 else []),
+    ]
+
+
+def _class_row(name: str, one: ClassFigures) -> str:
+    cells = (f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in (one.recall, one.precision))
+    return f"| {_escaped(name)} | {one.support:,} | {' | '.join(cells)} |"
+
+
+def _confidence(confidence: dict[str, Any]) -> str:
+    """Return how far probabilities may be believed, of what `model.json` knows about it."""
+    lines = []
+    if "temperature" in confidence:
+        line = f"- Probabilities are scaled by the temperature {confidence['temperature']:.2f} (Guo et al. 2017)"
+        before, after = confidence.get("before"), confidence.get("after")
+        if before and after:
+            line += f": expected calibration error {before['ece']:.3f} before, {after['ece']:.3f} after"
+            line += f", on {confidence['n']:,} validation pictures" if "n" in confidence else ""
+        lines.append(f"{line}.")
+    if conformal := confidence.get("conformal"):
+        line = (
+            f"- An answer is a set of classes that holds the true one for {conformal['coverage']:.0%} of the pictures"
+        )
+        if measured := conformal.get("test_coverage"):
+            line += f"; on the test pictures {measured['value']:.3f} ({measured['low']:.3f} to {measured['high']:.3f})"
+        line += f", {conformal['mean_size']:.2f} classes on average" if "mean_size" in conformal else ""
+        lines.append(f"{line}.")
+    if novelty := confidence.get("novelty"):
+        lines.append(
+            "- A picture unlike those it learned from is answered with `unknown`; so are about "
+            f"{novelty['false_alarm_rate']:.0%} of the pictures that are like them."
+        )
+    return "\n".join(["## How far its confidence can be trusted", "", *lines]) if lines else ""
+
+
+def _data(description: dict[str, Any]) -> str:
+    data = description["data"]
+    counts = ", ".join(f"{count:,} {part}" for part, count in data["counts"].items())
+    lines = ["## Data", "", f"{_escaped(data['name'])}: {counts} pictures (fingerprint `{data['fingerprint'][:16]}`)."]
+    if data.get("set_aside"):
+        lines.append(f"{len(data['set_aside']):,} pictures were set aside; `model.json` names them and says why.")
+    together = {kind: number for kind, number in (data.get("kept_together") or {}).items() if number}
+    if together:
+        kept = ", ".join(f"{number:,} {kind}" for kind, number in together.items())
+        lines.append(f"Pictures that belong together never stood on both sides of the split: {kept}.")
+    return "\n".join(lines)
+
+
+def _limits(description: dict[str, Any], figures: Evaluation) -> str:
+    lines = []
+    if not (description.get("confidence") or {}).get("novelty"):
+        lines.append("- It knows nothing but its classes: a picture of anything else gets one of them all the same.")
+    lines.append(
+        "- The figures hold for pictures taken as these were. Another camera, place, season or way of choosing them "
+        "can lower them, and nothing here measured that."
+    )
+    few = [
+        (name, one.support) for name, one in zip(figures.classes, figures.per_class, strict=True) if one.support < FEW
+    ]
+    if few:
+        listed = ", ".join(f"{_escaped(name)} ({count})" for name, count in few[:10]) + (" …" if len(few) > 10 else "")
+        lines.append(f"- Classes measured on fewer than {FEW} pictures, whose own figures say little: {listed}.")
+    if sentence := width_sentence(figures.figures["accuracy"], figures.n):
+        lines.append(f"- {sentence}")
+    return "\n".join(["## Limits", "", *lines])
+
+
+def _licence(backbone: dict[str, Any]) -> str:
+    return (
+        "## Licence\n\n"
+        f"The backbone's weights ({_escaped(backbone['source'])}) are under {_escaped(backbone['licence'])}; what was "
+        "learned on top of them is derived from them and from the pictures. Check both before you publish or sell it."
+    )
+
+
+def _loading(description: dict[str, Any]) -> str:
+    height, width = description["preprocessing"]["image_size"]
+    return f"""## How to use it
+
+At the command line, in this folder (`pip install headstart`; no torch is imported):
+
+```bash
+headstart predict . picture.jpg
+```
+
+In Python:
+
+```python
+from headstart import load
+
+predictor = load(".")
+print(predictor.predict("picture.jpg"), predictor.predict_proba("picture.jpg"))
+```
+
+With ONNX Runtime alone, apart from the resizing that `preprocessing` in `model.json` describes:
+
+```python
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from headstart import Preprocessing
+
+description = json.loads(Path("model.json").read_text())
+preprocessing = Preprocessing.from_json(description["preprocessing"])
+images = np.stack([preprocessing.load(Path("picture.jpg").read_bytes())])  # uint8 (n, {height}, {width}, 3)
+session = onnxruntime.InferenceSession("model.onnx")
+(probabilities,) = session.run(["probabilities"], {{"images": images}})
+print(description["classes"][probabilities[0].argmax()])
+```"""
+
+
+def _printable(text: str) -> str:
+    """Return a name on one line, with bytes that are not UTF-8 written out."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+
+
+def _escaped(text: str) -> str:
+    """Return a name that Markdown shows as it is, also in a table."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", _printable(text))
+
+
+def _slug(text: str) -> str:
+    """Return a name in lower case with dashes, as the hub's identifiers are written."""
+    return re.sub(r"[^a-z0-9._]+", "-", _printable(text).lower()).strip("-.") or "pictures"
