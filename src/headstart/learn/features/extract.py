@@ -121,6 +121,7 @@ def extract(
             precision = engine.precision
             store = _store(backbone, cut, precision, shape)
             work = _missing(store, keys)
+    if engine and work:  # another precision may be complete already
         make_room(sum(map(len, work.values())) * int(np.prod(shape)) * 4, keep=store.folder)
         with progress.step("extract", len(work)) as update:
             _compute(pictures, digests, keys, work, backbone, how, engine, store, update)
