@@ -1,0 +1,111 @@
+"""Whether a difference is more than chance: tests of paired and unpaired results, and many of them at once.
+
+McNemar's test for two models on the same pictures is in `core/metrics.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from headstart.core.errors import DataError
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better a second choice scores than a first one.
+
+    Attributes:
+        value: Mean difference, second minus first.
+        low, high: 95 % interval of the difference, not corrected for several comparisons.
+        standard_error: Of the mean difference.
+        p: Two-sided p-value of "there is no difference".
+    """
+
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    p: float
+
+
+def corrected_t_test(first: np.ndarray, second: np.ndarray, test_share: float, folds: int) -> Difference:
+    """Return the difference of two learners' scores over repeated cross-validation, tested.
+
+    The corrected resampled t-test of Nadeau and Bengio (2003, Machine Learning 52:239-281, section 3, equation 9), for
+    repeated cross-validation as Bouckaert and Frank (2004, PAKDD, LNCS 3056:3-12) recommend it: folds share their
+    training pictures, so that the plain t-test finds differences that are not there; the variance of the mean is
+    `(1 / J + n_test / n_train) * s²` for J scores, with J - 1 degrees of freedom.
+
+    Where all scores differ by the same amount there is no variance to test with. Then the sign test (Dixon and Mood
+    1946) over the folds of one repeat, which share no test picture, gives the p-value.
+
+    Args:
+        first: float `(J,)`, scores by fold.
+        second: The same of the other learner on the same folds.
+        test_share: `n_test / n_train` of a fold.
+        folds: Folds of one repeat.
+
+    Raises:
+        DataError: The scores are not of the same folds, or of fewer than two.
+    """
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if a.shape != b.shape or a.ndim != 1 or len(a) < 2:
+        raise DataError(
+            f"a paired test got scores of shapes {a.shape} and {b.shape}: give both on the same folds, at least two."
+        )
+    from scipy.special import stdtr, stdtrit
+
+    differences = b - a
+    mean, spread = float(differences.mean()), float(differences.std(ddof=1))
+    if spread <= 1e-12:  # rounding of scores that differ by the same everywhere
+        p = 1.0 if abs(mean) <= 1e-12 else min(1.0, 2 * 0.5**folds)
+        return Difference(mean, mean, mean, 0.0, p)
+    error = spread * math.sqrt(1 / len(a) + test_share)
+    freedom = len(a) - 1
+    half = float(stdtrit(freedom, 0.975)) * error
+    p = 2 * float(stdtr(freedom, -abs(mean) / error))
+    return Difference(mean, mean - half, mean + half, error, min(1.0, p))
+
+
+def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return p-values corrected for having looked m times, float64 `(m,)` in the same order.
+
+    Holm's step-down procedure (1979, Scandinavian Journal of Statistics 6:65-70): with it the chance that any true "no
+    difference" falls below 0.05 is at most 5 %, however the tests depend on each other.
+    """
+    values = np.asarray(p, np.float64)
+    order = np.argsort(values, kind="stable")
+    steps = values[order] * np.arange(len(values), 0, -1)
+    corrected = np.empty(len(values))
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return corrected
+
+
+def fisher_exact(right: int, n: int, other_right: int, other_n: int) -> float:
+    """Return the two-sided p-value of "both shares are the same" for two groups of different pictures.
+
+    Fisher's exact test (1935, The Design of Experiments): given how many are right in all, the hypergeometric chance of
+    a table no more likely than this one.
+
+    Args:
+        right: How many are right in the first group.
+        n: Size of the first group.
+        other_right: How many are right in the second.
+        other_n: Size of the second.
+    """
+    total, successes = n + other_n, right + other_right
+    logs = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, total + 1)))])  # of the factorials from 0 to total
+
+    def choose(above: int, below: np.ndarray) -> np.ndarray:
+        return np.asarray(logs[above] - logs[below] - logs[above - below])
+
+    possible = np.arange(max(0, successes - other_n), min(n, successes) + 1)
+    chances = np.exp(choose(n, possible) + choose(other_n, successes - possible) - choose(total, np.array(successes)))
+    own = chances[right - possible[0]]
+    return min(1.0, float(chances[chances <= own * (1 + 1e-7)].sum()))

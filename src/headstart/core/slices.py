@@ -1,0 +1,174 @@
+"""Figures of parts of the pictures: one camera, one site, one quarter of the sizes. numpy only."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.core.intervals import mean_of_proportions, wilson
+from headstart.core.metrics import Figure
+from headstart.core.significance import LEVEL, fisher_exact, holm
+
+# A slice of fewer pictures says next to nothing; a column of more values is an identifier rather than a kind.
+MIN_PICTURES, MAX_VALUES = 10, 50
+# Numeric columns with more values than this are cut at their quartiles.
+MAX_NUMBERS = 8
+MISSING = "(none)"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The pictures that have one value in one column.
+
+    Attributes:
+        column: Name of the column.
+        value: The value, or the range of a quarter of a numeric column.
+        n: How many pictures.
+        accuracy: Share named right, with its 95 % Wilson interval.
+        balanced_accuracy: Mean recall over the classes that occur in it, with its 95 % interval.
+        p: Of "it is named right as often as the other pictures" (Fisher's exact test), corrected for the number of
+            slices (Holm).
+    """
+
+    column: str
+    value: str
+    n: int
+    accuracy: Figure
+    balanced_accuracy: Figure
+    p: float
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Every slice that is large enough, the least accurate first.
+
+    Attributes:
+        n: Pictures in all.
+        accuracy: Share of all that is named right.
+        rows: The slices.
+        too_small: `(column, value, pictures)` of those with fewer than `MIN_PICTURES`.
+        left_out: `(column, reason)` of columns that are not cut into slices.
+    """
+
+    n: int
+    accuracy: float
+    rows: tuple[Slice, ...]
+    too_small: tuple[tuple[str, str, int], ...]
+    left_out: tuple[tuple[str, str], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "n": self.n,
+            "accuracy": self.accuracy,
+            "slices": [asdict(row) for row in self.rows],
+            "too_small": [{"column": c, "value": v, "n": n} for c, v, n in self.too_small],
+            "left_out": [{"column": column, "reason": reason} for column, reason in self.left_out],
+        }
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the table must know, one sentence each."""
+        lines = []
+        if len(self.rows) > 1:
+            apart = [row for row in self.rows if row.p < LEVEL]
+            worse = [f"{row.column}={row.value}" for row in apart if row.accuracy.value < self.accuracy]
+            shown = ", ".join(worse[:3]) + (" …" if len(worse) > 3 else "")
+            verdict = f"worse than the rest beyond chance: {shown}" if worse else "none is worse beyond chance"
+            lines.append(
+                f"{len(self.rows)} slices are {len(self.rows)} looks: by chance alone the worst looks bad. With p "
+                f"corrected for that (Fisher, Holm), {verdict}."
+            )
+        if self.too_small:
+            names = ", ".join(f"{column}={value} ({n})" for column, value, n in self.too_small[:3])
+            more = " …" if len(self.too_small) > 3 else ""
+            lines.append(
+                f"{len(self.too_small)} slices of fewer than {MIN_PICTURES} pictures not shown: {names}{more}."
+            )
+        lines += [f"Column {column!r} not cut into slices: {reason}." for column, reason in self.left_out]
+        return lines
+
+
+def slices(columns: Mapping[str, Sequence[Any]], targets: np.ndarray, named: np.ndarray) -> Slices:
+    """Cut labelled pictures by the values of each column and measure every part.
+
+    Args:
+        columns: n values by the name of the column; None and not-a-number are missing, which is a slice too.
+        targets: int `(n,)`, the true classes.
+        named: int `(n,)`, the classes that a model named.
+    """
+    targets, right = np.asarray(targets), np.asarray(targets) == np.asarray(named)
+    members: list[tuple[str, str, np.ndarray]] = []
+    left_out: list[tuple[str, str]] = []
+    for name, values in columns.items():
+        labels = _labels([None if _is_missing(value) else value for value in values])
+        distinct = list(dict.fromkeys(labels))
+        if len(distinct) > MAX_VALUES:
+            left_out.append((name, f"it has {len(distinct):,} values, more than {MAX_VALUES}"))
+        elif len(distinct) < 2:
+            left_out.append((name, "it has the same value everywhere"))
+        else:
+            found = np.array(labels, object)
+            members += [(name, label, found == label) for label in distinct]
+    large = [part for part in members if part[2].sum() >= MIN_PICTURES]
+    corrected = holm([_against_the_rest(right, inside) for _, _, inside in large])
+    rows = [_measure(*part, targets, right, float(p)) for part, p in zip(large, corrected, strict=True)]
+    rows.sort(key=lambda row: (row.accuracy.value, row.accuracy.high))
+    small = tuple((c, v, int(inside.sum())) for c, v, inside in members if inside.sum() < MIN_PICTURES)
+    return Slices(len(right), float(right.mean()) if len(right) else 0.0, tuple(rows), small, tuple(left_out))
+
+
+def _measure(column: str, value: str, inside: np.ndarray, targets: np.ndarray, right: np.ndarray, p: float) -> Slice:
+    n, hits = int(inside.sum()), int(right[inside].sum())
+    support = np.bincount(targets[inside])
+    recalled = np.bincount(targets[inside & right], minlength=len(support))
+    accuracy = Figure(hits / n, *wilson(hits, n))
+    return Slice(column, value, n, accuracy, Figure(*mean_of_proportions(recalled, support)), p)
+
+
+def _against_the_rest(right: np.ndarray, inside: np.ndarray) -> float:
+    hits, n = int(right[inside].sum()), int(inside.sum())
+    return fisher_exact(hits, n, int(right.sum()) - hits, len(right) - n)
+
+
+def _labels(values: list[Any]) -> list[str]:
+    """Return the slice of each value: itself, or of numbers with many values the quarter that it lies in."""
+    present = [value for value in values if value is not None]
+    numbers = [_number(value) for value in present]
+    if len(set(numbers)) <= MAX_NUMBERS or any(number is None for number in numbers):
+        return [MISSING if value is None else _text(value) for value in values]
+    found = np.array(numbers, np.float64)
+    quarter = np.searchsorted(np.quantile(found, [0.25, 0.5, 0.75]), found)
+    ranges = {
+        int(index): f"{found[quarter == index].min():g} to {found[quarter == index].max():g}"
+        for index in np.unique(quarter)
+    }
+    named = iter(ranges[index] for index in quarter.tolist())
+    return [MISSING if value is None else next(named) for value in values]
+
+
+def _number(value: Any) -> float | None:
+    """Return a finite number, or None; `007` is a name."""
+    if isinstance(value, bool) or (isinstance(value, str) and re.match(r"\s*[+-]?0\d", value)):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether there is no value: None, empty text, not-a-number, or what pandas writes for a missing one."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return not value.strip() if isinstance(value, str) else bool(value != value)
+
+
+def _text(value: Any) -> str:
+    """Return a value as people write it: 3.0, which a missing cell beside it made of 3, is 3 again."""
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,90 @@
+"""Figures of parts of the pictures: each against a count by hand, the whole against chance by simulation."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from headstart.core.metrics import evaluate
+from headstart.core.significance import holm
+from headstart.core.slices import slices
+
+
+def answers(right: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return targets of two classes in turn, and what was named, from which are right."""
+    targets = np.arange(len(right)) % 2
+    return targets, np.where(np.array(right) == 1, targets, 1 - targets)
+
+
+def test_each_slice_has_the_figures_of_its_own_pictures_and_the_worst_stands_first() -> None:
+    right = [1] * 18 + [0] * 2 + [1] * 9 + [0] * 11
+    camera = ["phone"] * 20 + ["trap"] * 20
+    targets, named = answers(right)
+    found = slices({"camera": camera}, targets, named)
+    assert [(row.value, row.n, row.accuracy.value) for row in found.rows] == [("trap", 20, 0.45), ("phone", 20, 0.9)]
+    assert found.accuracy == pytest.approx(27 / 40)
+    for row, start in ((found.rows[0], 20), (found.rows[1], 0)):
+        part = slice(start, start + 20)
+        alone = evaluate(targets[part], np.eye(2)[named[part]], ("a", "b"))
+        assert row.accuracy == alone.figures["accuracy"]
+        assert row.balanced_accuracy == alone.figures["balanced_accuracy"]
+    # Both slices are the same table of 18 and 9 of 20, looked at twice.
+    p = stats.fisher_exact([[18, 2], [9, 11]]).pvalue
+    assert [row.p for row in found.rows] == pytest.approx(holm([p, p]).tolist())
+    assert "worse than the rest beyond chance: camera=trap" in found.notes()[0]
+
+
+def test_numbers_are_cut_at_their_quartiles_and_missing_ones_are_a_slice() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.permutation(np.arange(100, 200)).astype(float).tolist() + [float("nan")] * 12
+    targets, named = answers(rng.integers(0, 2, 112).tolist())
+    found = slices({"size": sizes}, targets, named)
+    edges = {row.value: row.n for row in found.rows}
+    assert edges == {"100 to 124": 25, "125 to 149": 25, "150 to 174": 25, "175 to 199": 25, "(none)": 12}
+    few = slices({"floor": [float(i % 3) for i in range(60)]}, *answers([1] * 60))
+    assert {row.value for row in few.rows} == {"0", "1", "2"}
+    names = slices({"site": [f"{i % 9:03}" for i in range(180)]}, *answers([1] * 180))
+    assert {row.value for row in names.rows} == {f"{i:03}" for i in range(9)}
+
+
+def test_what_is_not_cut_is_named_with_the_reason() -> None:
+    n = 120
+    columns = {
+        "file id": [f"id-{i}" for i in range(n)],
+        "country": ["FI"] * n,
+        "site": ["north"] * 113 + ["south"] * 7,
+    }
+    found = slices(columns, *answers([1] * n))
+    assert [name for name, _ in found.left_out] == ["file id", "country"]
+    assert found.too_small == (("site", "south", 7),)
+    assert [row.value for row in found.rows] == ["north"]
+    notes = " ".join(found.notes())
+    for words in ("'file id' not cut into slices: it has 120 values", "site=south (7)"):
+        assert words in notes
+
+
+def test_every_kind_of_missing_value_is_one_slice() -> None:
+    columns = {"site": [None, "", " ", pd.NA, pd.NaT, float("nan")] * 2 + ["x"] * 12}
+    found = slices(columns, *answers([1] * 24))
+    assert {(row.value, row.n) for row in found.rows} == {("(none)", 12), ("x", 12)}
+
+
+def test_json_holds_the_whole_and_nothing_to_cut_is_no_error() -> None:
+    found = slices({"camera": ["a", "b"] * 20}, *answers([1] * 40))
+    text = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert text["slices"][0]["accuracy"]["value"] == 1.0
+    assert slices({}, *answers([1, 0])).rows == ()
+    assert slices({}, *answers([1, 0])).notes() == []
+
+
+def test_in_data_without_any_difference_a_slice_is_called_worse_in_at_most_one_run_in_twenty() -> None:
+    rng = np.random.default_rng(1)
+    runs, alarms = 300, 0
+    for _ in range(runs):
+        columns = {name: rng.integers(0, 4, 240).astype(str).tolist() for name in ("a", "b", "c")}
+        found = slices(columns, *answers((rng.random(240) < 0.85).astype(int).tolist()))
+        alarms += any(row.p < 0.05 for row in found.rows)
+    # Nine in ten of what a fair 5 % gives at most: 22 of 300.
+    assert alarms <= stats.binom.ppf(0.95, runs, 0.05)
