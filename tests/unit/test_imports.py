@@ -39,7 +39,12 @@ PACKAGES = {
     "sklearn": "scikit-learn",
 }
 # Modules that come with a declared package and follow its version.
-COMES_WITH = {"joblib": "scikit-learn", "threadpoolctl": "scikit-learn"}
+COMES_WITH = {
+    "joblib": "scikit-learn",
+    "pydantic": "fastapi",
+    "starlette": "fastapi",
+    "threadpoolctl": "scikit-learn",
+}
 
 
 def modules_after(code: str) -> set[str]:
@@ -119,7 +124,10 @@ def pins() -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("folder", "groups"),
-    [("src", ("", "backbones", "heif", "keras")), ("tests", ("", "backbones", "heif", "keras", "dev"))],
+    [
+        ("src", ("", "backbones", "heif", "keras", "serve")),
+        ("tests", ("", "backbones", "heif", "keras", "serve", "dev")),
+    ],
 )
 def test_every_package_that_is_imported_is_declared(folder: str, groups: tuple[str, ...]) -> None:
     known = set().union(*(declared()[group] for group in groups))
@@ -144,7 +152,7 @@ def test_every_declared_package_is_imported_somewhere() -> None:
     through_strings = "\n".join(path.read_text(encoding="utf-8") for path in SOURCE.rglob("*.py"))
     unused = {
         name
-        for group in ("", "backbones", "heif", "keras")
+        for group in ("", "backbones", "heif", "keras", "serve")
         for name in declared()[group]
         if name not in imported and name.replace("-", "_") not in through_strings
     }

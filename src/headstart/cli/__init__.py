@@ -18,6 +18,7 @@ VERBS = {
     "preview": "Draw what the network sees of pictures: crop, plain and augmented.",
     "recipes": "List the tutorials that fit --recipe runs.",
     "summary": "Show a network layer group by layer group, trainable or frozen.",
+    "serve": "Answer over HTTP.",
     "models": "List the pretrained backbones and what is usable now.",
     "cache": "Show or clear the cache of features.",
     "demo": "Run the whole job on handwritten digits.",

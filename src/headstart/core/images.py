@@ -27,6 +27,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF", "MPO", "
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .mpo .ppm .pgm .pnm".split()
 )
+_EMPTY = "the file is empty (0 bytes). Replace it or leave it out."
 _EXIF_ORIENTATION = 0x0112
 # EXIF orientation -> (flip left-right first?, quarter turns anticlockwise for np.rot90)
 _TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
@@ -62,7 +63,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ImageError(f"the file cannot be read: {reason}. Check its permissions.") from None
     if not data:
-        raise ImageError("the file is empty (0 bytes). Replace it or leave it out.")
+        raise ImageError(_EMPTY)
     return data
 
 
@@ -78,13 +79,13 @@ def _open_without_blocking(path: str, flags: int) -> int:
     return descriptor
 
 
-def inspect(data: bytes) -> PictureInfo:
+def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> PictureInfo:
     """Return what the header says, without decoding pixels.
 
     Raises:
-        ImageError: The bytes are no picture of a known format, or it has more than `MAX_PIXELS` pixels.
+        ImageError: The bytes are no picture of a known format, or it has more than `max_pixels` pixels.
     """
-    with _open(data) as image:
+    with _open(data, max_pixels) as image:
         return PictureInfo(str(image.format), image.width, image.height, image.mode)
 
 
@@ -118,22 +119,24 @@ def decode(data: bytes, min_size: tuple[int, int] | None = None) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(pixels, turns) if turns else pixels)
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     from PIL import Image, UnidentifiedImageError
 
+    if not data:
+        raise ImageError(_EMPTY)
     if data[4:8] == b"ftyp":
         _register_heif()
     try:
         Image.init()
         image = Image.open(BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(_too_large("far more than that")) from None
+        raise ImageError(_too_large("far too many", max_pixels)) from None
     except UnidentifiedImageError:
         raise ImageError(_unknown_format(data)) from None
     except Exception as error:  # Pillow's parsers raise many types on hostile headers
         raise ImageError(f"its header is damaged ({_short(error)}). Save the picture again or leave it out.") from None
-    if image.width * image.height > MAX_PIXELS:
-        raise ImageError(_too_large(f"{image.width} x {image.height}"))
+    if image.width * image.height > max_pixels:
+        raise ImageError(_too_large(f"{image.width} x {image.height}", max_pixels))
     if image.width < 1 or image.height < 1:
         raise ImageError(f"it is {image.width} x {image.height} pixels. Leave it out.")
     return image
@@ -201,8 +204,8 @@ def _unknown_format(data: bytes) -> str:
     return "it is not a picture of a known format (JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF). Replace it or leave it out."
 
 
-def _too_large(size: str) -> str:
-    return f"it has {size} pixels; at most {MAX_PIXELS // 1_000_000} megapixels are read. Make it smaller."
+def _too_large(size: str, limit: int) -> str:
+    return f"it has {size} pixels; at most {limit / 1_000_000:g} megapixels are read. Make it smaller."
 
 
 def _short(error: BaseException) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,33 +103,50 @@ class Predictor:
     def _run(
         self, pictures: Iterable[Picture], *, many: bool
     ) -> Iterator[tuple[str, dict[str, np.ndarray] | None, str | None]]:
-        network = self._network(many)
+        network = self.network(many=many)
 
         def work(chunk: list[tuple[int, Picture]]) -> list[tuple[str, dict[str, np.ndarray] | None, str | None]]:
-            images: list[np.ndarray] = []
-            errors: list[str | None] = []
-            for _, picture in chunk:
-                try:
-                    images.append(sources.load(picture, self.preprocessing))
-                    errors.append(None)
-                except ImageError as error:
-                    errors.append(str(error))
-            outputs = network.run(np.stack(images)) if images else {}
-            rows = iter(range(len(images)))
+            results = self.run([picture for _, picture in chunk], network)
             return [
-                (
-                    sources.name(picture, index),
-                    None if error else {key: value[row] for row in [next(rows)] for key, value in outputs.items()},
-                    error,
-                )
-                for (index, picture), error in zip(chunk, errors, strict=True)
+                (sources.name(picture, index), None, str(result))
+                if isinstance(result, ImageError)
+                else (sources.name(picture, index), result, None)
+                for (index, picture), result in zip(chunk, results, strict=True)
             ]
 
         chunks = chunked(enumerate(pictures), BATCH_SIZE)
         for results in map_ordered(work, chunks, workers=network.streams):
             yield from results
 
-    def _network(self, many: bool) -> Network:
+    def run(self, pictures: Sequence[Picture], network: Network) -> list[dict[str, np.ndarray] | ImageError]:
+        """Decode a few pictures and run the network on them, in this thread; safe to call from several.
+
+        Args:
+            pictures: At most about `BATCH_SIZE`.
+            network: What `network` returned.
+
+        Returns:
+            For each picture its outputs by name (the first axis is gone), or the error that says why there are none.
+        """
+        images: list[np.ndarray] = []
+        results: list[dict[str, np.ndarray] | ImageError] = []
+        for picture in pictures:
+            try:
+                images.append(sources.load(picture, self.preprocessing))
+                results.append({})
+            except ImageError as error:
+                results.append(error)
+        outputs = network.run(np.stack(images)) if images else {}
+        rows = iter(range(len(images)))
+        return [
+            result
+            if isinstance(result, ImageError)
+            else {key: value[row] for row in [next(rows)] for key, value in outputs.items()}
+            for result in results
+        ]
+
+    def network(self, *, many: bool) -> Network:
+        """Return the network, compiled on first use: one stream a core (many), or all cores for the picture at hand."""
         from headstart.core.runtime import cores
 
         streams = cores() if many else 1

