@@ -62,12 +62,19 @@ def test_odd_pictures_get_the_same_probabilities_from_training_path_and_export(h
 
     backbone = load_backbone("efficientnet_lite0")
     network = Classifier(backbone.network, nn.Linear(backbone.num_features, 2))
-    network.load_state_dict(load_file(folder_of / "weights.safetensors"))
+    tensors = load_file(folder_of / "weights.safetensors")
+    bank = tensors.pop("novelty.bank").numpy()
+    network.load_state_dict(tensors)
     pictures = list(odd_pictures().values())
     images = torch.from_numpy(np.stack([backbone.preprocessing.load(data) for data in pictures]))
     with torch.inference_mode():
-        expected = network.eval()(images)[0].numpy()
-    assert np.abs(headstart.load(folder_of).predict_proba(pictures) - expected).max() < 1e-4
+        expected, features = (output.numpy() for output in network.eval()(images))
+    saved = headstart.load(folder_of)
+    assert np.abs(saved.predict_proba(pictures) - expected).max() < 1e-4
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    nearest = np.sort(unit @ (bank / np.linalg.norm(bank, axis=1, keepdims=True)).T, axis=1)[:, -5:]
+    novelty = [prediction.novelty for prediction in saved.stream(pictures)]
+    assert np.abs(np.array(novelty) - (1 - nearest.mean(axis=1))).max() < 1e-4
 
 
 def test_fitting_again_reads_the_cache_and_gives_the_same_model(hymenoptera_model, hymenoptera, tmp_path) -> None:

@@ -102,6 +102,8 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--weights", type=click.Path(), help="A file with the backbone's weights.")
 @click.option("--validation-size", type=float, default=0.15, show_default=True, help="Share for choosing.")
 @click.option("--test-size", type=float, default=0.2, show_default=True, help="Share for the final figure.")
+@click.option("--coverage", type=float, default=0.95, show_default=True, help="Of the prediction sets.")
+@click.option("--false-alarm-rate", type=float, default=0.05, show_default=True, help="Of calling a picture unknown.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32 or bfloat16, of the features.")

@@ -15,6 +15,7 @@ import click
 from headstart.core.errors import ImageError
 
 if TYPE_CHECKING:
+    from headstart.core.answers import Answer
     from headstart.core.predictor import Prediction, Predictor
 
 
@@ -88,9 +89,11 @@ def _write(predictions: Iterable[Prediction], predictor: Predictor, top: int, st
     writer = csv.writer(sys.stdout, lineterminator="\n")
     titles = predictor.description.get("class_names", {})
     if style == "csv":
-        writer.writerow(
-            ["path", *(f"{what}_{rank}" for rank in range(1, top + 1) for what in ("label", "probability"))]
-        )
+        columns = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("label", "probability")]
+        doubts = [*(["set"] if predictor.thresholds.set_probability is not None else [])]
+        if predictor.description.get("confidence"):
+            doubts += ["unknown", "novelty"]
+        writer.writerow(["path", *columns, *doubts])
     for prediction in predictions:
         if prediction.probabilities is None:
             broken += 1
@@ -98,34 +101,38 @@ def _write(predictions: Iterable[Prediction], predictor: Predictor, top: int, st
             if style == "json":
                 click.echo(json.dumps({"path": _printable(prediction.name), "error": prediction.error}))
             continue
-        order = prediction.probabilities.argsort(kind="stable")[::-1][:top]
-        best = [(predictor.classes[i], float(prediction.probabilities[i])) for i in order]
+        answer = predictor.answer(prediction)
         if style == "json":
-            click.echo(json.dumps(_as_json(prediction, predictor, best), ensure_ascii=False))
+            click.echo(json.dumps(_as_json(prediction.name, answer, titles, top), ensure_ascii=False))
         elif style == "csv":
-            writer.writerow([_printable(prediction.name), *chain.from_iterable((n, f"{p:.6f}") for n, p in best)])
+            best = [(name, f"{value:.6f}") for name, value in list(answer.probabilities.items())[:top]]
+            writer.writerow([_printable(prediction.name), *chain.from_iterable(best), *_doubts(answer)])
         else:
-            named = "  ".join(f"{n} {titles[n]} {p:.3f}" if n in titles else f"{n} {p:.3f}" for n, p in best)
-            click.echo(f"{_printable(prediction.name)}  {named}")
+            click.echo(f"{_printable(prediction.name)}  {_in_words(answer, titles, top)}")
     return broken
 
 
-def _as_json(prediction: Prediction, predictor: Predictor, best: list[tuple[str, float]]) -> dict[str, object]:
-    assert prediction.probabilities is not None
+def _as_json(name: str, answer: Answer, titles: dict[str, str], top: int) -> dict[str, object]:
     # A thousand ImageNet classes a line help nobody; a model's own classes are all told.
-    pairs = (
-        best
-        if "class_names" in predictor.description
-        else zip(predictor.classes, prediction.probabilities, strict=True)
-    )
-    titles = predictor.description.get("class_names", {})
-    names = {"names": {name: titles[name] for name, _ in best}} if titles else {}
-    return {
-        "path": _printable(prediction.name),
-        "label": best[0][0],
-        "probabilities": {name: round(float(value), 6) for name, value in pairs},
-        **names,
-    }
+    told = {"path": _printable(name), **answer.to_json(top if titles else None)}
+    return {**told, "names": {name: titles[name] for name in told["probabilities"]}} if titles else told
+
+
+def _doubts(answer: Answer) -> list[str]:
+    """Return the cells that a model with prediction sets and a bank adds: the set, unknown or not, the novelty."""
+    cells = [] if answer.prediction_set is None else [";".join(answer.prediction_set)]
+    return cells if answer.novelty is None else [*cells, str(answer.unknown).lower(), f"{answer.novelty:.6f}"]
+
+
+def _in_words(answer: Answer, titles: dict[str, str], top: int) -> str:
+    """Return the classes with their probabilities; `unknown` first where it is none of them; the set where in doubt."""
+    best = list(answer.probabilities.items())[:top]
+    named = "  ".join(f"{n} {titles[n]} {p:.3f}" if n in titles else f"{n} {p:.3f}" for n, p in best)
+    if answer.unknown:
+        return f"unknown (nearest: {named})"
+    if answer.prediction_set is not None and len(answer.prediction_set) > 1:
+        return f"{named}  (could be {' or '.join(answer.prediction_set)})"
+    return named
 
 
 def _printable(path: str) -> str:

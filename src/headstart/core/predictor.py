@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import pictures as sources
+from headstart.core.answers import Answer, Thresholds, answer
 from headstart.core.errors import ImageError
 from headstart.core.pictures import Picture
 from headstart.core.pipeline import chunked, map_ordered
@@ -21,18 +22,27 @@ BATCH_SIZE = 4  # small batches keep activations in the processor's cache; docs/
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """One picture's answer: float32 `probabilities (c,)`, or the `error` that says why there is none."""
+    """What the network says of one picture, or the `error` that says why there is nothing.
+
+    Attributes:
+        name: The picture's path, or its position.
+        probabilities: float32 `(c,)`, or None.
+        error: One sentence, or None.
+        novelty: How unlike the training pictures it is; None where the model does not say.
+    """
 
     name: str
     probabilities: np.ndarray | None
     error: str | None = None
+    novelty: float | None = None
 
 
 class Predictor:
     """Predicts with a saved model; needs no torch.
 
     Args:
-        network_file: ONNX file: uint8 `images (n, h, w, 3)` in; `probabilities (n, c)` and `features (n, d)` out.
+        network_file: ONNX file: uint8 `images (n, h, w, 3)` in; `probabilities (n, c)`, `features (n, d)` and perhaps
+            `novelty (n,)` out.
         classes: The c class names, in the order of the probabilities.
         preprocessing: Turns any picture into what the network sees.
         description: What `model.json` says.
@@ -53,6 +63,7 @@ class Predictor:
         self.preprocessing = preprocessing
         self.description = description or {}
         self.precision = precision
+        self.thresholds = Thresholds.of(self.description)
         self._networks: dict[int, Network] = {}
 
     def predict_proba(self, pictures: Any) -> np.ndarray:
@@ -87,7 +98,20 @@ class Predictor:
             many: Whether to prefer throughput; False answers the first picture sooner.
         """
         for name, outputs, error in self._run(pictures, many=many):
-            yield Prediction(name, None if outputs is None else outputs["probabilities"], error)
+            if outputs is None:
+                yield Prediction(name, None, error)
+            else:
+                novelty = float(outputs["novelty"]) if "novelty" in outputs else None
+                yield Prediction(name, outputs["probabilities"], novelty=novelty)
+
+    def answer(self, prediction: Prediction) -> Answer:
+        """Return what people are told of a picture: class, prediction set, and whether it is none of the classes.
+
+        Args:
+            prediction: Of `stream`, without an error.
+        """
+        assert prediction.probabilities is not None
+        return answer(prediction.probabilities, prediction.novelty, self.classes, self.thresholds)
 
     def _outputs(self, pictures: Any, output: str) -> np.ndarray:
         listed = sources.as_list(pictures)

@@ -17,6 +17,7 @@ from sklearn.exceptions import NotFittedError
 from headstart.core import artifact
 from headstart.core import pictures as sources
 from headstart.core.errors import SettingError, unknown_name
+from headstart.core.finished import Finish
 from headstart.core.metrics import Evaluation
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
@@ -24,6 +25,7 @@ from headstart.core.progress import Progress
 if TYPE_CHECKING:
     import pandas as pd
 
+    from headstart.learn.features.extract import FeatureSettings
     from headstart.learn.finetune.settings import TrainingSettings
     from headstart.learn.heads import Head
     from headstart.learn.methods.trained import Trained
@@ -64,6 +66,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights: A file with the backbone's weights (safetensors, .pth, Keras .h5) instead of the usual ones.
         validation_size: Share of the pictures for choosing, where the data do not say.
         test_size: Share of the pictures for the final figure, where the data do not say.
+        coverage: Share of new pictures whose true class shall be in the prediction set.
+        false_alarm_rate: Share of new pictures of the known classes that may be called unknown.
         seed: Of the split, the views and the head.
         device: `auto`, `cpu`, `cuda` or `mps`.
         precision: `auto`, `float32` or `bfloat16`, of the features; the saved model predicts in float32.
@@ -105,6 +109,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         weights: str | None = None,
         validation_size: float = 0.15,
         test_size: float = 0.2,
+        coverage: float = 0.95,
+        false_alarm_rate: float = 0.05,
         seed: int = 0,
         device: str = "auto",
         precision: str = "auto",
@@ -130,6 +136,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.weights = weights
         self.validation_size = validation_size
         self.test_size = test_size
+        self.coverage = coverage
+        self.false_alarm_rate = false_alarm_rate
         self.seed = seed
         self.device = device
         self.precision = precision
@@ -143,6 +151,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         resume: bool = False,
         progress: Progress | None = None,
         on_epoch: OnEpoch | None = None,
+        finish: Finish | None = None,
     ) -> ImageClassifier:
         """Learn from labelled pictures, test once, and write the model folder.
 
@@ -155,6 +164,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 settings; its result is that of the uninterrupted run.
             progress: Is shown the steps; None is silent.
             on_epoch: Called with each epoch's row of fine-tuning.
+            finish: Called with what was made just before the model folder takes its place, to add a report to it.
 
         Raises:
             SettingError: A parameter cannot work; all such parameters are named.
@@ -175,7 +185,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             temporary = tempfile.mkdtemp(prefix="headstart-")
             weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
             out = Path(temporary) / "model"
-        self._learn(prepared, Path(out), progress, resume, on_epoch)
+        self._learn(prepared, Path(out), progress, resume, on_epoch, finish)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -208,10 +218,20 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             shutil.copytree(source, temporary, dirs_exist_ok=True)
         return Path(folder)
 
-    def _learn(self, prepared: Prepared, out: Path, progress: Progress, resume: bool, on_epoch: OnEpoch | None) -> None:
+    def _learn(
+        self,
+        prepared: Prepared,
+        out: Path,
+        progress: Progress,
+        resume: bool,
+        on_epoch: OnEpoch | None,
+        finish: Finish | None,
+    ) -> None:
         import pandas as pd
 
         from headstart.core.card import write_card
+        from headstart.core.finished import Finished
+        from headstart.learn.confidence import describe_test, is_tuned, make_confident
         from headstart.learn.curves import draw_curves
         from headstart.learn.finetune.checkpoint import discard
         from headstart.learn.preview import crop_warning
@@ -222,8 +242,18 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if warning := crop_warning(prepared.records, backbone.preprocessing):
             progress.note(warning)
         trained = self._train(prepared, backbone, progress, resume, on_epoch)
-        dataset, test = prepared.dataset, prepared.split.test
-        figures = trained.cross_validation
+        confident = make_confident(
+            prepared,
+            backbone,
+            trained,
+            self._features(),
+            coverage=self.coverage,
+            false_alarm_rate=self.false_alarm_rate,
+            seed=self.seed,
+            progress=progress,
+        )
+        trained, dataset, test = confident.trained, prepared.dataset, prepared.split.test
+        figures, outcomes = trained.cross_validation, trained.held_out
         with artifact.new_model_folder(out) as folder:
             with progress.step("export"):
                 samples = [
@@ -237,11 +267,22 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 draw_curves(trained.history, folder / "curves.png")
             if figures is None:
                 paths = [dataset.paths[row] for row in test]
-                figures = measure(predictor, paths, dataset.targets[test], seed=self.seed, progress=progress)
-            description = describe(self.get_params(), prepared, backbone, trained, figures)
+                figures, outcomes = measure(predictor, paths, dataset.targets[test], seed=self.seed, progress=progress)
+            assert outcomes is not None  # cross-validation has held pictures out
+            tested = None if prepared.cross_validate else outcomes
+            confidence = describe_test(confident.told, tested, confident.temperature, self.seed)
+            description = describe(self.get_params(), prepared, backbone, trained, figures, confidence)
             write_card(folder, description, figures)
+            outcomes.write_csv(folder)
+            if finish is not None:
+                with progress.step("report"):
+                    notes = tuple(progress.notes)
+                    aside = prepared.set_aside
+                    finish(Finished(folder, description, predictor, figures, outcomes, trained.history, aside, notes))
             artifact.write_description(folder, description)
         discard(trained.run_folder)
+        if is_tuned(trained) and trained.graph is not None:
+            trained.graph.unlink(missing_ok=True)  # no other fit has these weights
         self.predictor_ = artifact.load(out)
         self.classes_ = np.asarray(dataset.classes)
         self.test_: Evaluation = figures
@@ -258,19 +299,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _train(
         self, prepared: Prepared, backbone: Backbone, progress: Progress, resume: bool, on_epoch: OnEpoch | None
     ) -> Trained:
-        from headstart.learn.augment import make_augmentation
-        from headstart.learn.features.extract import FeatureSettings
         from headstart.learn.finetune.estimate import parse_seconds
         from headstart.learn.methods.finetune import fit_finetune
         from headstart.learn.methods.frozen import fit_frozen
 
-        how = FeatureSettings(
-            views=self.views,
-            augmentation=make_augmentation(self.augmentation),
-            seed=self.seed,
-            device=self.device,
-            precision=self.precision,
-        )
+        how = self._features()
         class_weight = self._class_weight(prepared.dataset.classes)
         if self.method == "frozen":
             return fit_frozen(
@@ -289,6 +322,18 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             resume=resume,
             progress=progress,
             on_epoch=on_epoch,
+        )
+
+    def _features(self) -> FeatureSettings:
+        from headstart.learn.augment import make_augmentation
+        from headstart.learn.features.extract import FeatureSettings
+
+        return FeatureSettings(
+            views=self.views,
+            augmentation=make_augmentation(self.augmentation),
+            seed=self.seed,
+            device=self.device,
+            precision=self.precision,
         )
 
     def _training(self) -> TrainingSettings:
@@ -344,7 +389,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             problems.append(f"seed is {self.seed!r}: give a whole number from 0 to {2**32 - 1}.")
         if self.weights is not None and not Path(self.weights).is_file():
             problems.append(f"weights is {str(self.weights)!r}, which is no file: check the path.")
-        for name in ("validation_size", "test_size"):
+        for name in ("validation_size", "test_size", "coverage", "false_alarm_rate"):
             if not 0 < getattr(self, name) < 1:
                 problems.append(f"{name} is {getattr(self, name)!r}: give a share between 0 and 1.")
         if self.validation_size + self.test_size >= 1:

@@ -9,6 +9,7 @@ import numpy as np
 
 from headstart.core.errors import DataError, SettingError
 from headstart.core.metrics import Evaluation
+from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
 from headstart.learn.audit import audit, set_aside
@@ -23,11 +24,13 @@ class DataEvaluation:
 
     Attributes:
         evaluation: The figures.
+        outcomes: What the model said of each picture.
         set_aside: `(path, reason)` of the pictures that cannot be read.
         seen_in_training: How many of the pictures the model was trained on, byte for byte.
     """
 
     evaluation: Evaluation
+    outcomes: Outcomes
     set_aside: tuple[tuple[str, str], ...]
     seen_in_training: int
 
@@ -84,8 +87,8 @@ def evaluate_on(
         progress.note(f"{seen:,} of the {len(kept):,} pictures were trained on: the figures are too good by that.")
     order = {name: index for index, name in enumerate(predictor.classes)}
     targets = np.array([order[dataset.classes[target]] for target in dataset.targets])
-    evaluation = measure(predictor, dataset.paths, targets, seed=seed, progress=progress)
-    return DataEvaluation(evaluation, tuple(aside), seen)
+    evaluation, outcomes = measure(predictor, dataset.paths, targets, seed=seed, progress=progress)
+    return DataEvaluation(evaluation, outcomes, tuple(aside), seen)
 
 
 def _part(dataset: Dataset, part: str) -> Dataset:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from headstart.core import artifact
-from headstart.core.errors import ModelError
+from headstart.core.errors import ImageError, ModelError
 from headstart.core.metrics import Evaluation, evaluate
+from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
@@ -56,27 +57,31 @@ def write_network(
 
     network = network.cpu().eval()
     with torch.inference_mode():
-        expected, features = (output.numpy() for output in network(torch.from_numpy(samples)))
+        expected = {
+            name: output.numpy()
+            for name, output in zip(network.outputs, network(torch.from_numpy(samples)), strict=True)
+        }
     if graph is None:
-        to_onnx(network, folder / artifact.NETWORK, preprocessing.image_size, ("probabilities", "features"))
+        to_onnx(network, folder / artifact.NETWORK, preprocessing.image_size, network.outputs)
     else:
-        add_head(graph, network.head, features.shape[1], folder / artifact.NETWORK)
+        add_head(graph, network, expected["features"].shape[1], folder / artifact.NETWORK)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / artifact.WEIGHTS)
     (folder / artifact.WEIGHTS).chmod(0o644)  # safetensors makes it readable to its owner alone
-    found = Network(folder / artifact.NETWORK).run(samples)["probabilities"]
-    difference = float(np.abs(found - expected).max())
-    if not difference <= MAX_DIFFERENCE:  # also when it is not a number
-        raise ModelError(
-            f"model.onnx gives probabilities that differ from torch by {difference:.2g}; at most {MAX_DIFFERENCE} is "
-            "allowed: nothing was saved. Please report this with the name of the backbone."
-        )
+    found = Network(folder / artifact.NETWORK).run(samples)
+    for name in ("probabilities", *(["novelty"] if network.novelty is not None else [])):
+        difference = float(np.abs(found[name] - expected[name]).max())
+        if not difference <= MAX_DIFFERENCE:  # also when it is not a number
+            raise ModelError(
+                f"the {name} of model.onnx differ from torch by {difference:.2g}; at most {MAX_DIFFERENCE} is allowed: "
+                "nothing was saved. Please report this with the name of the backbone."
+            )
     return Predictor(folder / artifact.NETWORK, tuple(classes), preprocessing)
 
 
 def measure(
     predictor: Predictor, paths: Sequence[str], targets: np.ndarray, *, seed: int = 0, progress: Progress | None = None
-) -> Evaluation:
-    """Return the figures of a saved model on pictures, through exactly the path that predicting takes.
+) -> tuple[Evaluation, Outcomes]:
+    """Return a saved model's figures on pictures, and what it said, through exactly the path that predicting takes.
 
     Args:
         predictor: The saved model.
@@ -88,16 +93,18 @@ def measure(
     Raises:
         ImageError: A picture cannot be read; the message names it.
     """
-    from headstart.core.errors import ImageError
-
-    rows = []
+    rows, novelty = [], []
     with (progress or Progress()).step("test", len(paths)) as update:
         for prediction in predictor.stream(paths):
             if prediction.probabilities is None:
                 raise ImageError(f"{prediction.name}: {prediction.error}")
             rows.append(prediction.probabilities)
+            novelty.append(prediction.novelty)
             update(len(rows))
-    return evaluate(np.asarray(targets), np.stack(rows), predictor.classes, seed=seed)
+    named = np.stack(rows)
+    scores = None if None in novelty else np.array(novelty, np.float32)
+    outcomes = Outcomes(predictor.classes, tuple(paths), np.asarray(targets, np.int64), named, scores)
+    return evaluate(outcomes.targets, named, predictor.classes, seed=seed), outcomes
 
 
 def write_history(folder: Path, history: Sequence[dict[str, float]]) -> None:
@@ -121,7 +128,12 @@ def versions() -> dict[str, str]:
 
 
 def describe(
-    parameters: dict[str, Any], prepared: Prepared, backbone: Backbone, trained: Trained, figures: Evaluation
+    parameters: dict[str, Any],
+    prepared: Prepared,
+    backbone: Backbone,
+    trained: Trained,
+    figures: Evaluation,
+    confidence: dict[str, Any],
 ) -> dict[str, Any]:
     """Return what `model.json` says of a model, but for the format version and the files' hashes.
 
@@ -131,6 +143,7 @@ def describe(
         backbone: What was built on.
         trained: What was learned.
         figures: Measured on the saved model, or by cross-validation.
+        confidence: Temperature, thresholds, and what the test shows of them.
     """
     return {
         "classes": list(prepared.dataset.classes),
@@ -164,6 +177,7 @@ def describe(
             "kept_together": prepared.split.kept_together,
         },
         "features": trained.features,
+        "confidence": confidence,
         "finetuning": {"gain": trained.gain, "moved": list(trained.moved)},
         "evaluated_by": "repeated cross-validation" if prepared.cross_validate else "test pictures",
         "validation": as_json(trained.validation),

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from headstart.networks.novelty import Novelty
+
 OPSET = 17
 
 
@@ -55,50 +57,73 @@ def _write(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def add_head(graph: Path, head: nn.Module, num_features: int, path: Path) -> None:
-    """Write a features graph with a head and softmax on top, as `to_onnx` would write the whole, but at once.
+def add_head(graph: Path, network: Classifier, num_features: int, path: Path) -> None:
+    """Write a features graph with what follows the features on top, as `to_onnx` would write the whole, but at once.
 
     Args:
-        graph: ONNX file of the unchanged backbone: `images` -> `features (n, num_features)`.
-        head: Features -> logits `(n, c)`.
+        graph: ONNX file of the network's backbone: `images` -> `features (n, num_features)`.
+        network: Its head, and its bank where it has one, are what is put on top.
         num_features: Width of the features.
-        path: The file to write: `images` -> `probabilities`, `features`.
+        path: The file to write: `images` -> `probabilities`, `features` and, with a bank, `novelty`.
     """
     import onnx
     from onnx import compose
 
     top_file = path.with_name(f".{path.name}.{os.getpid()}.head")
+    names = tuple(name for name in network.outputs if name != "features")
     try:
-        export = nn.Sequential(head, nn.Softmax(dim=1))
-        _export(export, torch.zeros((2, num_features)), top_file, "features", ("probabilities",))
+        _export(Top(network.head, network.novelty), torch.zeros((2, num_features)), top_file, "features", names)
         whole, top = onnx.load(str(graph)), compose.add_prefix(onnx.load(str(top_file)), "head/")
     finally:
         top_file.unlink(missing_ok=True)
-    ends = {"head/features": "features", "head/probabilities": "probabilities"}
+    ends = {f"head/{name}": name for name in ("features", *names)}
     for node in top.graph.node:
         node.input[:] = [ends.get(name, name) for name in node.input]
         node.output[:] = [ends.get(name, name) for name in node.output]
     whole.graph.node.extend(top.graph.node)
     whole.graph.initializer.extend(top.graph.initializer)
-    features = whole.graph.output.pop()
-    probabilities = top.graph.output[0]
-    probabilities.name = "probabilities"
-    whole.graph.output.extend([probabilities, features])
+    outputs = {"features": whole.graph.output.pop()}
+    for output in top.graph.output:
+        output.name = ends[output.name]
+        outputs[output.name] = output
+    whole.graph.output.extend([outputs[name] for name in network.outputs])
     _write(path, whole.SerializeToString())
 
 
-class Classifier(nn.Module):
-    """Backbone, head and softmax as one network: what is saved, exported and evaluated.
+class Top(nn.Module):
+    """What follows the features: float32 `(n, d)` -> probabilities `(n, c)` and, with a bank, novelty `(n,)`."""
 
-    `forward` takes uint8 `(n, h, w, 3)` and returns `(probabilities (n, c), features (n, d))`.
+    def __init__(self, head: nn.Module, novelty: Novelty | None) -> None:
+        super().__init__()
+        self.head = head
+        self.novelty = novelty
+
+    def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return probabilities and, with a bank, novelty of `features (n, d)`."""
+        probabilities = torch.softmax(self.head(features), dim=1)
+        return (probabilities,) if self.novelty is None else (probabilities, self.novelty(features))
+
+
+class Classifier(nn.Module):
+    """Backbone, head, softmax and the bank of novelty as one network: what is saved, exported and evaluated.
+
+    `forward` takes uint8 `(n, h, w, 3)` and returns `(probabilities (n, c), features (n, d))` and, with a bank,
+    `novelty (n,)`; `outputs` are their names.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module) -> None:
+    def __init__(self, backbone: nn.Module, head: nn.Module, novelty: Novelty | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
+        self.novelty = novelty
 
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return probabilities and features of uint8 `images (n, h, w, 3)`."""
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what `forward` returns, in its order."""
+        return ("probabilities", "features") if self.novelty is None else ("probabilities", "features", "novelty")
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return probabilities, features and, with a bank, novelty of uint8 `images (n, h, w, 3)`."""
         features = self.backbone(images)
-        return torch.softmax(self.head(features), dim=1), features
+        probabilities = torch.softmax(self.head(features), dim=1)
+        return (probabilities, features) if self.novelty is None else (probabilities, features, self.novelty(features))

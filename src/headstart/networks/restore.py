@@ -21,7 +21,10 @@ from headstart.networks.backbone import Backbone, load_backbone
 from headstart.networks.export import Classifier
 from headstart.networks.files import Tensors, read_tensors
 from headstart.networks.layers import build_layers
+from headstart.networks.novelty import Novelty
 from headstart.networks.weights import Weights
+
+BANK = "novelty.bank"
 
 
 def load_network(folder: str | os.PathLike[str]) -> tuple[Backbone, Classifier]:
@@ -45,6 +48,7 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[Backbone, Classifier]:
         backbone = _backbone(description, file)
         with torch.device("meta"):  # the sizes that a file names take no memory
             head = build_layers(description["head"]["layers"])
+            novelty = None if BANK not in tensors else Novelty(torch.empty(tensors[BANK].shape))
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelError(
             f"{folder / artifact.DESCRIPTION} does not say how the network is built ({type(error).__name__}: {error}): "
@@ -54,7 +58,7 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[Backbone, Classifier]:
         raise ModelError(f"{folder}: {error}") from error
     except HeadstartError as error:
         raise ModelError(f"{folder} cannot be built again as a torch network: {error}") from error
-    network = Classifier(backbone.network, head)
+    network = Classifier(backbone.network, head, novelty)
     _fill(network, tensors, file)
     return backbone, network.eval()
 

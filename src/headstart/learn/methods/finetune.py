@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from headstart.core.errors import SettingError, TrainingError
 from headstart.core.metrics import Evaluation, evaluate, mcnemar
+from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.learn.augment import Augmentation
 from headstart.learn.features.engines import choose_device
@@ -152,10 +153,10 @@ def finetune(task: Task, folder: Path, resume: bool, progress: Progress, on_epoc
     if hash_tensors(_frozen(task)) != frozen_before:
         raise TrainingError("layers that should stay frozen have changed: nothing is saved. Please report this.")
     with short_memory_is_explained(settings):
-        tuned, right = judge(job, task)
+        tuned, said = judge(job, task)
     job.network.cpu()
     task.backbone.network.cpu()
-    trained = choose(task, before, job.network, settings, result, tuned, right, progress)
+    trained = choose(task, before, job.network, settings, result, tuned, said, progress)
     return replace(trained, run_folder=folder)
 
 
@@ -283,13 +284,14 @@ def class_weights(wanted: ClassWeight, targets: np.ndarray, classes: int) -> tor
     return torch.from_numpy((weights * len(targets) / max((weights * counts).sum(), 1e-12)).astype(np.float32))
 
 
-def judge(job: Job, task: Task) -> tuple[Evaluation, np.ndarray]:
-    """Return the figures of the trained network on validation, and which pictures it names right, bool `(n,)`."""
+def judge(job: Job, task: Task) -> tuple[Evaluation, Outcomes]:
+    """Return the figures of the trained network on validation, and what it said of each picture."""
     dataset, rows = task.prepared.dataset, task.prepared.split.validation
     logits = torch.cat([part for _, part in validation_logits(job)])
     named = torch.softmax(logits, dim=1).cpu().numpy()
     targets = dataset.targets[rows]
-    return evaluate(targets, named, dataset.classes, seed=task.seed), named.argmax(axis=1) == targets
+    said = Outcomes(dataset.classes, tuple(dataset.paths[row] for row in rows), targets, named)
+    return evaluate(targets, named, dataset.classes, seed=task.seed), said
 
 
 def choose(
@@ -299,7 +301,7 @@ def choose(
     settings: TrainingSettings,
     result: Result,
     tuned: Evaluation,
-    right: np.ndarray,
+    said: Outcomes,
     progress: Progress,
 ) -> Trained:
     """Keep the tuned network where validation prefers it, else the frozen start; say what was gained.
@@ -311,20 +313,20 @@ def choose(
         settings: As training used them.
         result: Of the loop.
         tuned: Figures of the trained network on validation.
-        right: bool `(n,)`, which validation pictures it names right.
+        said: What it said of the validation pictures.
         progress: Is told.
     """
     start, backbone = task.start, task.backbone
     assert start.validation is not None  # `fit_finetune` has made sure
-    assert start.validation_right is not None
+    assert start.held_out is not None
     old, new = start.validation.figures, tuned.figures
     was, now = old["accuracy"].value, new["accuracy"].value
-    _, p = mcnemar(start.validation_right, right)
+    _, p = mcnemar(start.held_out.right, said.right)
     kept = is_better(tuned, start.validation)
     gain = {"frozen": was, "finetuned": now, "p": p, "kept": kept}
     verdict = "a real difference" if p < 0.05 else "chance alone can do that"
     progress.note(
-        f"Fine-tuning: validation accuracy {was:.3f} -> {now:.3f} on {len(right):,} pictures (McNemar p = {p:.2g}: "
+        f"Fine-tuning: validation accuracy {was:.3f} -> {now:.3f} on {tuned.n:,} pictures (McNemar p = {p:.2g}: "
         f"{verdict}); the {'fine-tuned' if kept else 'frozen'} backbone is kept."
     )
     if not kept:
@@ -336,7 +338,8 @@ def choose(
         network=Classifier(backbone.network, head),
         chosen={**start.chosen, **asdict(settings), "cut": task.layers.cut},
         validation=tuned,
-        validation_right=right,
+        held_out=said,
+        crossed=None,
         history=result.history,
         moved=tuple(distances(before, start.start, backbone, head)),
         gain=gain,

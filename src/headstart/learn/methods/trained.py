@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from headstart.core.metrics import Evaluation
+from headstart.core.outcomes import Outcomes
 from headstart.networks.export import Classifier
 
 
@@ -24,7 +24,10 @@ class Trained:
         cross_validation: Figures over repeated cross-validation, where the data are too few for a test set.
         history: One row an epoch, for methods that have epochs.
         features: Precision, engine and number of features computed.
-        validation_right: bool `(n,)`, which validation pictures are named right; None without any.
+        held_out: What the head that was judged said of pictures it had not seen: of the validation pictures or, where
+            the data are too few, of all by cross-validation; None without any.
+        crossed: The same of all pictures that the head learned from, each by a head that had not seen it; None where
+            that would take long, or the backbone is tuned.
         start: The head as it was judged, fitted on the training pictures alone.
         graph: ONNX file of the backbone as it is in `network`, where the cache has it; None for a tuned one.
         moved: What fine-tuning moved how far, a row a stage and one for the head; empty where the frozen start is kept.
@@ -38,7 +41,8 @@ class Trained:
     cross_validation: Evaluation | None
     history: tuple[dict[str, float], ...]
     features: dict[str, Any]
-    validation_right: np.ndarray | None
+    held_out: Outcomes | None
+    crossed: Outcomes | None
     start: nn.Module
     graph: Path | None = None
     moved: tuple[dict[str, Any], ...] = ()

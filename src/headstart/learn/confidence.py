@@ -1,0 +1,200 @@
+"""Confidence that means something: temperature, prediction sets and novelty, fitted on pictures that were held out."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from headstart.core.calibration import (
+    alarm_threshold,
+    at_temperature,
+    calibration_error,
+    fit_temperature,
+    prediction_sets,
+    set_threshold,
+)
+from headstart.core.intervals import wilson
+from headstart.core.metrics import evaluate
+from headstart.core.outcomes import Outcomes
+from headstart.core.progress import Progress
+from headstart.learn.features.engines import choose_device
+from headstart.learn.features.extract import FeatureSettings, backbone_graph, extract
+from headstart.learn.methods.trained import Trained
+from headstart.learn.prepare import Prepared
+from headstart.networks import Backbone, tensor_hash
+from headstart.networks.export import Classifier
+from headstart.networks.novelty import NEIGHBOURS, Novelty, bank_size, choose_bank, held_out_scores
+
+# Of the training pictures so many are looked at; more do not make the bank better, and their features need memory.
+MAX_LOOKED_AT = 20_000
+# With fewer held-out pictures a temperature would be noise.
+MIN_FOR_TEMPERATURE = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Confident:
+    """A trained network that knows how sure it is.
+
+    Attributes:
+        trained: As before, its network calibrated and with a bank, its figures on validation those of this network.
+        temperature: What the logits are divided by.
+        told: What `model.json` holds under `confidence`; see `describe_test` for what the test adds.
+    """
+
+    trained: Trained
+    temperature: float
+    told: dict[str, Any]
+
+
+def make_confident(
+    prepared: Prepared,
+    backbone: Backbone,
+    trained: Trained,
+    how: FeatureSettings,
+    *,
+    coverage: float,
+    false_alarm_rate: float,
+    seed: int,
+    progress: Progress,
+) -> Confident:
+    """Return the network with its temperature folded in and a bank of training pictures, and the thresholds.
+
+    Args:
+        prepared: The pictures and their split.
+        backbone: As trained; its features of the training pictures make the bank.
+        trained: What was learned.
+        how: Device and precision of the features.
+        coverage: Share of new pictures whose true class shall be in their prediction set.
+        false_alarm_rate: Share of new pictures of the known classes that may be called unknown.
+        seed: Of the bank, and of the bootstrap.
+        progress: Is shown the features that are computed.
+    """
+    told: dict[str, Any] = {"temperature": 1.0}
+    temperature, judged_by = 1.0, trained.crossed or trained.held_out
+    if judged_by is not None and len(judged_by.targets) >= MIN_FOR_TEMPERATURE:
+        temperature = fit_temperature(judged_by.targets, judged_by.probabilities)
+        calm = at_temperature(judged_by.probabilities, temperature)
+        threshold = set_threshold(judged_by.targets, calm, coverage)
+        told |= {"temperature": temperature, "n": len(calm)}
+        told["conformal"] = {"coverage": coverage, "threshold": threshold, "n": len(calm)}
+        trained = _at(trained, temperature, seed)
+    head = cooled(trained.network.head, temperature)
+    if is_tuned(trained):  # other weights, so other features: they have a space of their own in the cache
+        backbone = replace(backbone, weights=replace(backbone.weights, identity=tensor_hash(backbone.network)))
+        if choose_device(how.device) == "cpu":
+            trained = replace(trained, graph=backbone_graph(backbone))
+    with progress.step("novelty"):
+        bank, scores = _familiar(prepared, backbone, trained, how, seed, progress)
+    told["novelty"] = {
+        "neighbours": min(NEIGHBOURS, len(bank)),
+        "bank": len(bank),
+        "false_alarm_rate": false_alarm_rate,
+        "threshold": alarm_threshold(scores, false_alarm_rate),
+        "n": len(scores),
+        "weights": backbone.weights.identity,  # names the space of these features in the cache
+    }
+    network = Classifier(trained.network.backbone, head, Novelty(torch.from_numpy(bank)))
+    return Confident(replace(trained, network=network), temperature, told)
+
+
+def is_tuned(trained: Trained) -> bool:
+    """Whether the backbone is not the pretrained one any more."""
+    return bool(trained.gain and trained.gain["kept"])
+
+
+def cooled(head: nn.Module, temperature: float) -> nn.Module:
+    """Return a copy of a head whose logits are divided by the temperature: its last linear layer is."""
+    made = copy.deepcopy(head)
+    if temperature != 1.0:
+        last = [module for module in made.modules() if isinstance(module, nn.Linear)][-1]
+        with torch.no_grad():
+            last.weight.div_(temperature)
+            last.bias.div_(temperature)
+    return made
+
+
+def describe_test(told: dict[str, Any], outcomes: Outcomes | None, temperature: float, seed: int) -> dict[str, Any]:
+    """Return what `model.json` holds under `confidence`, with what the test pictures show of it.
+
+    Args:
+        told: Of `Confident`.
+        outcomes: What the saved model said of the test pictures; None where there is no test.
+        temperature: Folded into the saved model.
+        seed: Of the bootstrap.
+    """
+    if outcomes is None:
+        return told
+    targets, after = outcomes.targets, outcomes.probabilities
+    before = at_temperature(after, 1 / temperature)
+    found = {
+        **told,
+        "test": {
+            when: {
+                "ece": calibration_error(targets, named),
+                "log_loss": evaluate(targets, named, outcomes.classes, seed=seed).figures["log_loss"].value,
+            }
+            for when, named in (("before", before), ("after", after))
+        },
+    }
+    if "conformal" in told:
+        inside = prediction_sets(after, told["conformal"]["threshold"])
+        covered, n = int(inside[np.arange(len(targets)), targets].sum()), len(targets)
+        low, high = wilson(covered, n)
+        found["conformal"] = {
+            **told["conformal"],
+            "test_coverage": {"value": covered / n, "low": low, "high": high},
+            "mean_size": float(inside.sum(axis=1).mean()),
+        }
+    threshold = told["novelty"]["threshold"]
+    if outcomes.novelty is not None and threshold is not None:
+        alarms, n = int((outcomes.novelty > threshold).sum()), len(targets)
+        low, high = wilson(alarms, n)
+        found["novelty"] = {**told["novelty"], "test_alarms": {"value": alarms / n, "low": low, "high": high}}
+    return found
+
+
+def _at(trained: Trained, temperature: float, seed: int) -> Trained:
+    """Return the same with its figures on validation as they are at this temperature."""
+    if trained.held_out is None:
+        return trained
+    named = at_temperature(trained.held_out.probabilities, temperature).astype(np.float32)
+    said = replace(trained.held_out, probabilities=named)
+    validation = trained.validation and evaluate(said.targets, named, said.classes, seed=seed)
+    return replace(trained, held_out=said, validation=validation)
+
+
+def _familiar(
+    prepared: Prepared, backbone: Backbone, trained: Trained, how: FeatureSettings, seed: int, progress: Progress
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bank, float32 `(m, d)`, and the novelty of pictures of the known classes that are not in it.
+
+    A frozen backbone has not learned from any picture: where the bank holds all training pictures, each of them is
+    judged by the others (without its duplicates and its group) beside the validation pictures. A tuned one knows its
+    training pictures better than new ones, so only the validation pictures count.
+    """
+    split, tuned = prepared.split, is_tuned(trained)
+    learned = np.arange(len(prepared.records)) if prepared.cross_validate else split.train
+    if len(learned) > MAX_LOOKED_AT:
+        learned = np.sort(np.random.default_rng(seed).choice(learned, MAX_LOOKED_AT, replace=False))
+    held_out = np.zeros(0, np.int64) if prepared.cross_validate else split.validation
+    rows = np.concatenate([learned, held_out])
+    features = extract(
+        [prepared.dataset.paths[row] for row in rows],
+        backbone,
+        replace(how, views=1),
+        digests=[prepared.records[row].digest for row in rows],
+        progress=progress,
+    ).read()[:, 0]
+    known, new = features[: len(learned)], features[len(learned) :]
+    kept = choose_bank(known, bank_size(known.shape[1]), seed)
+    bank = known[kept]
+    scores = [held_out_scores(new, bank)] if len(new) else []
+    if not tuned and len(kept) == len(known) > 1:
+        units = split.units[learned]
+        scores.append(held_out_scores(known, bank, units[:, None] == units[None, :]))
+    return bank, np.concatenate(scores) if scores else np.zeros(0, np.float32)
