@@ -14,6 +14,7 @@ VERBS = {
     "fit": "Learn a classifier from a folder of labelled pictures.",
     "predict": "Name what is in pictures.",
     "evaluate": "Measure a model on labelled pictures it has not seen.",
+    "compare": "Choose a backbone, a head and a method on the same splits of the same pictures.",
     "check": "Say what is wrong with a folder of labelled pictures.",
     "preview": "Draw what the network sees of pictures: crop, plain and augmented.",
     "recipes": "List the tutorials that fit --recipe runs.",

@@ -92,10 +92,10 @@ def table(*columns: str) -> Any:
     return made
 
 
-def show(*parts: Any) -> None:
-    """Print results on standard output."""
+def show(*parts: Any, width: int | None = None) -> None:
+    """Print results on standard output; `width` is that of tables which must not be cut, whatever the window's is."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, width=width)
     for part in parts:
         console.print(part, markup=False)

@@ -1,0 +1,116 @@
+"""`headstart compare DATA`: which backbone, head and method to take, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from headstart.learn.comparison import Comparison
+
+WIDTH = 160  # columns that the tables may take: figures must not be cut
+
+
+def names(ctx: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
+    """Turn `a,b` into a tuple."""
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+@click.command("compare")
+@click.argument("data", type=click.Path())
+@click.option("--backbones", default="efficientnet_lite0", show_default=True, callback=names, help="NAME,NAME,…")
+@click.option("--heads", default="linear", show_default=True, callback=names, help="Of linear, mlp, prototype.")
+@click.option("--methods", default="frozen", show_default=True, callback=names, help="Of frozen, finetune.")
+@click.option("--folds", type=int, default=5, show_default=True, help="Parts of each repeat.")
+@click.option("--repeats", type=int, default=5, show_default=True, help="How often they are dealt out; finetune once.")
+@click.option("--budget", help="Time that all fine-tuning may take, such as 10m; what exceeds it is left out.")
+@click.option("--picture", type=click.Path(path_type=Path), help="Accuracy against speed.  [default: NAME-compare.png]")
+@click.option("--validation-size", type=float, default=0.15, show_default=True, help="As for `fit`.")
+@click.option("--test-size", type=float, default=0.2, show_default=True, help="As for `fit`: stays untouched.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--precision", default="auto", show_default=True, help="auto, float32 or bfloat16, of the features.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(data: str, picture: Path | None, quiet: bool, as_json: bool, **settings: Any) -> None:
+    """Compare backbones, heads and methods on the same splits of DATA: a folder of class folders, or a manifest.
+
+    Training and validation pictures alone are used, by repeated cross-validation; test pictures stay untouched.
+    """
+    from headstart.cli.console import ConsoleProgress
+    from headstart.core.errors import SettingError
+
+    target = picture or Path(f"{Path(data).resolve().stem}-compare.png")
+    if not target.parent.is_dir() or target.is_dir():
+        raise SettingError(f"picture is {str(target)!r}, which cannot be written: give a file in a folder that exists.")
+    progress = ConsoleProgress(quiet=quiet or as_json)
+    with progress.step("import libraries"):
+        from headstart.learn.compare import compare
+        from headstart.learn.scatter import draw_comparison
+    found = compare(data, progress=progress, **settings)
+    draw_comparison(found, target)
+    if as_json:
+        whole = {**found.to_json(), "picture": str(target), "notes": progress.notes}
+        click.echo(json.dumps(whole, ensure_ascii=False))
+    else:
+        _show(found, data, target)
+
+
+def _show(found: Comparison, data: str, picture: Path) -> None:
+    from headstart.cli.console import show
+
+    repeats = "" if found.repeats == 1 else f"{found.repeats} x "
+    show("", f"{found.data}: {found.pictures:,} pictures, {repeats}{found.folds}-fold cross-validation.")
+    show(
+        f"The {found.untouched:,} test pictures were not looked at: `headstart fit` measures on them, once."
+        if found.untouched
+        else "There are too few pictures for a test set: all of them were shared out."
+    )
+    show("", _choices(found), "", _backbones(found), "", width=WIDTH)
+    for choice, reason in found.left_out:
+        show(f"left out: {choice.name}: {reason}")
+    if found.pairs:
+        show(
+            f"p: corrected resampled t-test (Nadeau and Bengio 2003), corrected for {len(found.pairs)} pairs (Holm). "
+            "Below 0.05 a difference is shown; else it may be chance."
+        )
+    taken = found.scored[found.recommended].choice
+    show("", f"Recommended: {taken.name}: {found.why}.")
+    if len(found.scored) > 1:
+        show(f"It was chosen among {len(found.scored)} on these figures, which are a little too good for that reason.")
+    show("", f"Picture: {picture}", f"Next: headstart fit {data} {taken.arguments}")
+
+
+def _choices(found: Comparison) -> Any:
+    from headstart.cli.console import number, table
+    from headstart.core.significance import LEVEL
+
+    methods = len({scored.choice.method for scored in found.scored}) > 1
+    made = table("backbone", "head", *(["method"] if methods else []), "accuracy", "against the best", "p#", "")
+    for place, scored in enumerate(found.scored):
+        pair, choice = found.against_best(place), scored.choice
+        cells = ["", "", "the most accurate"]
+        if pair is not None:
+            d = pair.difference
+            verdict = "worse" if pair.p < LEVEL else "not shown to be worse"
+            cells = [f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})", f"{pair.p:.2g}", verdict]
+        figure = {"value": scored.accuracy.value, "low": scored.accuracy.low, "high": scored.accuracy.high}
+        made.add_row(choice.backbone, choice.head, *([choice.method] if methods else []), number(figure), *cells)
+    return made
+
+
+def _backbones(found: Comparison) -> Any:
+    from headstart.cli.console import table
+
+    made = table("backbone", "pictures/s#", "MB#", "pixels#", "licence of the weights")
+    for name, facts in found.backbones.items():
+        sizes = [scored.megabytes for scored in found.scored if scored.choice.backbone == name]
+        if not sizes:
+            continue
+        size = f"{min(sizes):.1f}" + (f" to {max(sizes):.1f}" if max(sizes) >= min(sizes) + 0.1 else "")
+        pixels = " x ".join(map(str, dict.fromkeys(facts.image_size)))
+        made.add_row(name, f"{facts.speed.pictures_per_second:.0f}", size, pixels, facts.licence)
+    return made

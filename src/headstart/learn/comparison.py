@@ -1,0 +1,245 @@
+"""What a comparison found: every choice with its scores, every pair with its test, and which one to take."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from headstart.core.metrics import Figure
+from headstart.core.significance import LEVEL, Difference, corrected_t_test, holm
+from headstart.learn.features.speed import Speed
+
+# Speeds and sizes that differ by less count as equal: a second measurement would turn them round.
+ALIKE = 0.1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What `fit` may be told: a backbone, a head and a method."""
+
+    backbone: str
+    head: str
+    method: str
+
+    @property
+    def name(self) -> str:
+        """The choice as people call it."""
+        tuned = "" if self.method == "frozen" else f" ({self.method})"
+        return f"{self.backbone} + {self.head}{tuned}"
+
+    @property
+    def arguments(self) -> str:
+        """The options of `headstart fit` that take this choice."""
+        return f"--backbone {self.backbone} --head {self.head} --method {self.method}"
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """A choice and how well it did on pictures that it had not seen.
+
+    Attributes:
+        choice: The choice.
+        folds: float64 `(J,)`, accuracy on each fold's held-out pictures, repeat after repeat.
+        accuracy: Share of the held-out pictures named right, every picture once a repeat, with its 95 % interval: that
+            of so many pictures, as repeats do not make them more.
+        log_loss: Mean of the same pictures' log loss.
+        megabytes: Size of the network in float32, backbone and head (10^6 bytes).
+        seconds: Time of all fits and judgements, features not included.
+        tuned_folds: In how many folds the tuned network was kept; None for what is not fine-tuned.
+    """
+
+    choice: Choice
+    folds: np.ndarray
+    accuracy: Figure
+    log_loss: float
+    megabytes: float
+    seconds: float
+    tuned_folds: int | None = None
+
+
+@dataclass(frozen=True)
+class BackboneFacts:
+    """What a backbone costs, whatever head is on it."""
+
+    name: str
+    speed: Speed
+    image_size: tuple[int, int]
+    licence: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two choices, by their places in the table, on the folds that both ran on.
+
+    Attributes:
+        better: Place of the one that stands higher.
+        worse: Place of the other.
+        difference: Of their accuracies, worse minus better.
+        p: Of "there is no difference", corrected for all pairs of the table (Holm).
+    """
+
+    better: int
+    worse: int
+    difference: Difference
+    p: float
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The result of `compare`.
+
+    Attributes:
+        data: Name of the data.
+        classes: The class names.
+        pictures: How many pictures were shared out to the folds.
+        untouched: How many test pictures were not looked at; 0 where the data are too few for any.
+        folds, repeats: Of the cross-validation; fine-tuning has one repeat.
+        scored: The choices, most accurate first.
+        backbones: What each backbone costs, by name.
+        pairs: Every pair of choices.
+        left_out: `(choice, reason)` of those that were not run.
+        recommended: Place of the choice to take.
+        why: The reason, as a sentence.
+    """
+
+    data: str
+    classes: tuple[str, ...]
+    pictures: int
+    untouched: int
+    folds: int
+    repeats: int
+    scored: tuple[Scored, ...]
+    backbones: dict[str, BackboneFacts]
+    pairs: tuple[Pair, ...]
+    left_out: tuple[tuple[Choice, str], ...]
+    recommended: int
+    why: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def against_best(self, place: int) -> Pair | None:
+        """Return the test of a choice against the first of the table; None for the first itself."""
+        return next((pair for pair in self.pairs if (pair.better, pair.worse) == (0, place)), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        names = [scored.choice.name for scored in self.scored]
+        return {
+            "data": self.data,
+            "classes": list(self.classes),
+            "pictures": self.pictures,
+            "test_pictures_untouched": self.untouched,
+            "folds": self.folds,
+            "repeats": self.repeats,
+            "choices": [self._row(place) for place in range(len(self.scored))],
+            "backbones": {name: asdict(facts) for name, facts in self.backbones.items()},
+            "pairs": [
+                {"better": names[pair.better], "worse": names[pair.worse], **_tested(pair)} for pair in self.pairs
+            ],
+            "left_out": [{**asdict(choice), "reason": reason} for choice, reason in self.left_out],
+            "recommended": {**asdict(self.scored[self.recommended].choice), "why": self.why},
+            "seconds": self.seconds,
+        }
+
+    def _row(self, place: int) -> dict[str, Any]:
+        one, pair = self.scored[place], self.against_best(place)
+        facts = self.backbones[one.choice.backbone]
+        return {
+            **asdict(one.choice),
+            "accuracy": asdict(one.accuracy),
+            "log_loss": one.log_loss,
+            "accuracy_by_fold": one.folds.tolist(),
+            "against_best": None if pair is None else _tested(pair),
+            "pictures_per_second": facts.speed.pictures_per_second,
+            "megabytes": one.megabytes,
+            "licence": facts.licence,
+            "seconds": one.seconds,
+            "tuned_folds": one.tuned_folds,
+        }
+
+
+def _tested(pair: Pair) -> dict[str, Any]:
+    difference = asdict(pair.difference)
+    uncorrected = difference.pop("p")
+    return {**difference, "p": pair.p, "p_uncorrected": uncorrected, "shown": pair.p < LEVEL}
+
+
+def order(scored: list[Scored]) -> list[Scored]:
+    """Return the choices, most accurate first; of equally accurate ones the one with the lower log loss."""
+    return sorted(scored, key=lambda one: (-one.accuracy.value, one.log_loss))
+
+
+def test_pairs(scored: list[Scored], test_share: float, folds: int) -> list[Pair]:
+    """Test every pair on the folds that both ran on, and correct for their number.
+
+    All pairs, although the table shows those with the best alone: which one is best was found on the same scores, and
+    the best of many equals differs from the last of them by more than two choices picked beforehand would.
+
+    Args:
+        scored: In the order of the table.
+        test_share: Held-out over training pictures of a fold.
+        folds: Folds of one repeat.
+    """
+    places = list(itertools.combinations(range(len(scored)), 2))
+    found = []
+    for better, worse in places:
+        a, b = scored[better].folds, scored[worse].folds
+        common = min(len(a), len(b))
+        found.append(corrected_t_test(a[:common], b[:common], test_share, folds))
+    corrected = holm([difference.p for difference in found])
+    return [
+        Pair(*both, difference, float(p)) for both, difference, p in zip(places, found, corrected.tolist(), strict=True)
+    ]
+
+
+def recommend(scored: list[Scored], pairs: list[Pair], backbones: dict[str, BackboneFacts]) -> tuple[int, str]:
+    """Return the place of the choice to take, and the reason.
+
+    The one-standard-error rule (Breiman, Friedman, Olshen and Stone 1984, Classification and Regression Trees, section
+    3.4.3): of all choices that are within one standard error of the best, and so not shown to be worse, the cheapest:
+    the fastest; of equally fast ones the smallest; of these the frozen; and of these the most accurate.
+    """
+    near = {0: 0.0} | {
+        pair.worse: pair.difference.value
+        for pair in pairs
+        if pair.better == 0 and -pair.difference.value <= pair.difference.standard_error and pair.p >= LEVEL
+    }
+
+    def speed(place: int) -> float:
+        return backbones[scored[place].choice.backbone].speed.pictures_per_second
+
+    fast = [place for place in near if speed(place) >= (1 - ALIKE) * max(map(speed, near))]
+    smallest = min(scored[place].megabytes for place in fast)
+    small = [place for place in fast if scored[place].megabytes <= (1 + ALIKE) * smallest]
+    chosen = min(small, key=lambda place: (scored[place].choice.method != "frozen", place))
+    return chosen, _reason(chosen, scored, pairs, backbones, near)
+
+
+def _reason(
+    chosen: int, scored: list[Scored], pairs: list[Pair], backbones: dict[str, BackboneFacts], near: dict[int, float]
+) -> str:
+    others = [place for place in range(len(scored)) if place not in near]
+    if len(scored) == 1:
+        return "it is the only choice that was run"
+    if chosen == 0:
+        alone = "no other is within one standard error of it"
+        same = "none of the others within one standard error of it is cheaper"
+        return f"it is the most accurate, and {alone if len(others) == len(scored) - 1 else same}"
+    pair = next(pair for pair in pairs if (pair.better, pair.worse) == (0, chosen))
+    best, taken = scored[0].choice, scored[chosen].choice
+    speeds = [backbones[choice.backbone].speed.pictures_per_second for choice in (taken, best)]
+    cheaper = (
+        f"{speeds[0] / speeds[1]:.1f} times as fast"
+        if speeds[0] > (1 + ALIKE) * speeds[1]
+        else f"smaller ({scored[chosen].megabytes:.1f} MB instead of {scored[0].megabytes:.1f} MB)"
+        if scored[0].megabytes > (1 + ALIKE) * scored[chosen].megabytes
+        else "as fast and as small, without fine-tuning"
+    )
+    d = pair.difference
+    return (
+        f"it is {cheaper}, and within one standard error of the most accurate, {best.name}: the difference is "
+        f"{d.value:+.3f} (95 % interval {d.low:+.3f} to {d.high:+.3f})"
+    )
