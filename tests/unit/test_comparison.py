@@ -1,0 +1,175 @@
+"""What a comparison concludes from its scores: order, tests of pairs, the recommendation, and the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstart.core.intervals import wilson
+from headstart.core.metrics import Figure
+from headstart.core.significance import corrected_t_test, holm
+from headstart.learn.comparison import BackboneFacts, Choice, Comparison, Pair, Scored, order, recommend, test_pairs
+from headstart.learn.features.speed import Speed
+from headstart.learn.scatter import MARKS, draw_comparison
+
+test_pairs.__test__ = False  # a function of the project, not a test
+NOISE = np.array([0.0, 0.01, -0.01, 0.02, -0.02] * 5)
+
+
+def scored(
+    backbone: str,
+    accuracy: float,
+    *,
+    head: str = "linear",
+    method: str = "frozen",
+    megabytes: float = 14.0,
+    turn: int = 0,
+) -> Scored:
+    folds = accuracy + np.roll(NOISE, turn)[: 25 if method == "frozen" else 5]
+    figure = Figure(accuracy, *wilson(accuracy * 200, 200))
+    return Scored(Choice(backbone, head, method), folds, figure, 0.1, megabytes, 1.0)
+
+
+def facts(**speeds: float) -> dict[str, BackboneFacts]:
+    return {
+        name: BackboneFacts(name, Speed(speed, speed, speed, "openvino float32"), (224, 224), "Apache-2.0", "here")
+        for name, speed in speeds.items()
+    }
+
+
+def concluded(choices: list[Scored], backbones: dict[str, BackboneFacts]) -> Comparison:
+    ordered = order(choices)
+    pairs = test_pairs(ordered, 0.25, 5)
+    chosen, why = recommend(ordered, pairs, backbones)
+    return Comparison(
+        "insects", ("ant", "bee"), 200, 50, 5, 5, tuple(ordered), backbones, tuple(pairs), (), chosen, why
+    )
+
+
+def test_the_most_accurate_stands_first_and_log_loss_breaks_ties() -> None:
+    low, high = scored("a", 0.9), scored("b", 0.95)
+    sure = Scored(low.choice, low.folds, low.accuracy, 0.05, 14.0, 1.0)
+    assert order([low, high, sure]) == [high, sure, low]
+
+
+def test_every_pair_is_tested_on_the_folds_that_both_ran_on_and_corrected_for_all_of_them() -> None:
+    choices = [scored("a", 0.95), scored("a", 0.93, head="mlp", turn=1), scored("b", 0.9, method="finetune", turn=2)]
+    pairs = test_pairs(choices, 0.25, 5)
+    assert [(pair.better, pair.worse) for pair in pairs] == [(0, 1), (0, 2), (1, 2)]
+    by_hand = [
+        corrected_t_test(choices[0].folds, choices[1].folds, 0.25, 5),
+        corrected_t_test(choices[0].folds[:5], choices[2].folds, 0.25, 5),
+        corrected_t_test(choices[1].folds[:5], choices[2].folds, 0.25, 5),
+    ]
+    assert [pair.difference for pair in pairs] == by_hand
+    assert [pair.p for pair in pairs] == pytest.approx(holm([one.p for one in by_hand]).tolist())
+
+
+def test_the_fastest_of_those_within_one_standard_error_is_recommended() -> None:
+    # -0.005 with a standard error of about 0.015: fast is near enough, far is not.
+    choices = [scored("best", 0.95), scored("fast", 0.945, turn=1), scored("far", 0.85, turn=2)]
+    found = concluded(choices, facts(best=50.0, fast=100.0, far=500.0))
+    assert found.scored[found.recommended].choice.backbone == "fast"
+    assert "2.0 times as fast" in found.why
+    assert "the difference is -0.005" in found.why
+    far = next(pair for pair in found.pairs if found.scored[pair.worse].choice.backbone == "far" and pair.better == 0)
+    assert far.p < 0.05
+
+
+def test_speeds_that_a_second_measurement_would_turn_round_do_not_decide() -> None:
+    alike = [scored("best", 0.95, megabytes=14.0), scored("other", 0.949, megabytes=14.5, turn=1)]
+    assert concluded(alike, facts(best=100.0, other=105.0)).recommended == 0
+    smaller = [scored("best", 0.95, megabytes=60.0), scored("small", 0.949, megabytes=14.0, turn=1)]
+    found = concluded(smaller, facts(best=100.0, small=95.0))
+    assert found.recommended == 1
+    assert "smaller (14.0 MB instead of 60.0 MB)" in found.why
+
+
+def test_fine_tuning_that_gains_nothing_sure_is_not_recommended() -> None:
+    choices = [scored("a", 0.95, method="finetune"), scored("a", 0.948, turn=1)]
+    found = concluded(choices, facts(a=100.0))
+    assert found.scored[found.recommended].choice.method == "frozen"
+    assert "without fine-tuning" in found.why
+
+
+def test_the_reason_says_when_nothing_else_came_near() -> None:
+    alone = concluded([scored("a", 0.95)], facts(a=10.0))
+    assert (alone.recommended, alone.pairs, alone.why) == (0, (), "it is the only choice that was run")
+    clear = concluded([scored("slow", 0.97), scored("fast", 0.85, turn=1)], facts(slow=10.0, fast=900.0))
+    assert clear.recommended == 0
+    assert "no other is within one standard error" in clear.why
+
+
+def test_a_difference_without_variance_is_not_taken_for_none() -> None:
+    best, other = scored("a", 0.95), scored("b", 0.93)  # the same noise: always 0.02 apart
+    pairs = test_pairs([best, other], 0.25, 5)
+    assert pairs[0].difference.standard_error == 0.0
+    assert recommend([best, other], pairs, facts(a=10.0, b=100.0))[0] == 0
+
+
+def test_the_json_is_plain_and_tells_what_the_table_tells() -> None:
+    import json
+
+    found = concluded([scored("a", 0.95), scored("b", 0.9, turn=1)], facts(a=10.0, b=100.0))
+    whole = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert [row["backbone"] for row in whole["choices"]] == ["a", "b"]
+    assert whole["choices"][0]["against_best"] is None
+    pair: Pair = found.pairs[0]
+    assert whole["choices"][1]["against_best"]["p"] == pair.p
+    assert whole["choices"][1]["against_best"]["p_uncorrected"] == pair.difference.p
+    assert whole["test_pictures_untouched"] == 50
+    assert whole["recommended"]["why"] == found.why
+
+
+def text_boxes(monkeypatch: pytest.MonkeyPatch, comparison: Comparison, file: Path) -> tuple[list, list, object]:
+    """Draw, and return the boxes of the backbones' names and of the marks' intervals, and the picture's box."""
+    from headstart.learn import scatter
+
+    kept = {}
+    original = scatter._name_backbones
+
+    def spy(axes, comparison, places) -> None:
+        original(axes, comparison, places)
+        renderer = axes.figure.canvas.get_renderer()
+        kept["names"] = [label.get_window_extent(renderer) for label in axes.texts if "/s" in label.get_text()]
+        kept["marks"] = [scatter._drawn(axes, one, places[place]) for place, one in enumerate(comparison.scored)]
+        kept["whole"] = axes.figure.bbox
+
+    monkeypatch.setattr(scatter, "_name_backbones", spy)
+    draw_comparison(comparison, file)
+    return kept["names"], kept["marks"], kept["whole"]
+
+
+def test_no_name_in_the_picture_covers_another_one_or_an_interval(tmp_path, monkeypatch) -> None:
+    speeds = {
+        "efficientnet_lite0": 150.0,
+        "efficientnet_lite1": 146.0,
+        "efficientnet_lite2": 140.0,
+        "vgg16.keras": 15.0,
+    }
+    choices = [
+        scored(name, 0.93 + 0.007 * index + 0.004 * turn, head=head, turn=turn)
+        for index, name in enumerate(speeds)
+        for turn, head in enumerate(MARKS)
+    ]
+    names, marks, whole = text_boxes(monkeypatch, concluded(choices, facts(**speeds)), tmp_path / "picture.png")
+    assert len(names) == 4
+    boxes = [*names, *marks]
+    clashes = [
+        (a, b) for a, name in enumerate(names) for b, other in enumerate(boxes) if a != b and name.overlaps(other)
+    ]
+    assert clashes == []
+    assert all(name.x0 >= 0 and name.x1 <= whole.x1 and name.y1 <= whole.y1 for name in names)
+
+
+def test_every_head_is_drawn_in_its_colour(tmp_path) -> None:
+    choices = [scored("a", 0.95 - 0.01 * turn, head=head, turn=turn) for turn, head in enumerate(MARKS)]
+    draw_comparison(concluded(choices, facts(a=100.0)), tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    for colour, _ in MARKS.values():
+        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (pixels == wanted).all(axis=1).sum() > 100
