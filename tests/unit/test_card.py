@@ -109,13 +109,13 @@ def test_with_six_pictures_the_card_says_that_the_interval_is_wide(tmp_path) -> 
 
 
 def test_the_card_tells_what_confidence_is_worth_only_where_it_was_measured(tmp_path) -> None:
-    without = card_of(tmp_path, described(), figures_of(27, 30))
+    figures = figures_of(27, 30)
+    without = card_of(tmp_path, described(), figures)
     assert "confidence" not in without
     assert "a picture of anything else gets one of them all the same" in without
     confidence = {
         "temperature": 1.37,
-        "before": {"ece": 0.081, "log_loss": 0.3},
-        "after": {"ece": 0.034, "log_loss": 0.2},
+        "test": {"before": {"ece": 0.081, "log_loss": 0.3}, "after": {"ece": 0.034, "log_loss": 0.2}},
         "n": 37,
         "conformal": {
             "coverage": 0.95,
@@ -124,12 +124,28 @@ def test_the_card_tells_what_confidence_is_worth_only_where_it_was_measured(tmp_
             "test_coverage": {"value": 0.961, "low": 0.917, "high": 0.982},
             "mean_size": 1.21,
         },
-        "novelty": {"neighbours": 5, "bank": 200, "threshold": 0.4, "false_alarm_rate": 0.05, "n": 37},
+        "novelty": {
+            "neighbours": 5,
+            "bank": 200,
+            "threshold": 0.4,
+            "false_alarm_rate": 0.05,
+            "n": 37,
+            "test_alarms": {"value": 0.046, "low": 0.022, "high": 0.091},
+        },
     }
-    told = card_of(tmp_path, described(confidence=confidence), figures_of(27, 30))
-    for words in ("0.081 before, 0.034 after", "0.961 (0.917 to 0.982), 1.21 classes", "`unknown`; so are about 5%"):
+    told = card_of(tmp_path, described(confidence=confidence), figures)
+    for words in (
+        "temperature 1.37 (Guo et al. 2017), fitted on 37 held-out pictures",
+        "is 0.081 without and 0.034 with it",
+        "0.961 (0.917 to 0.982), 1.21 classes",
+        "happen to 5% of the pictures that are like them; it did to 0.046 of the test pictures (0.022 to 0.091)",
+    ):
         assert words in told
     assert "a picture of anything else gets one of them" not in told
+    confidence["novelty"]["threshold"] = None  # too few pictures to set one
+    untold = card_of(tmp_path, described(confidence={"temperature": 1.0, "novelty": confidence["novelty"]}), figures)
+    assert "temperature" not in untold
+    assert "a picture of anything else gets one of them" in untold
 
 
 def test_cross_validated_figures_are_not_called_a_test(tmp_path) -> None:

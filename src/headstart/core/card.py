@@ -184,12 +184,16 @@ def _class_row(name: str, one: ClassFigures) -> str:
 def _confidence(confidence: dict[str, Any]) -> str:
     """Return how far probabilities may be believed, of what `model.json` knows about it."""
     lines = []
-    if "temperature" in confidence:
-        line = f"- Probabilities are scaled by the temperature {confidence['temperature']:.2f} (Guo et al. 2017)"
-        before, after = confidence.get("before"), confidence.get("after")
-        if before and after:
-            line += f": expected calibration error {before['ece']:.3f} before, {after['ece']:.3f} after"
-            line += f", on {confidence['n']:,} validation pictures" if "n" in confidence else ""
+    if "n" in confidence:  # else there were too few pictures to fit a temperature on
+        line = (
+            f"- Probabilities are at temperature {confidence['temperature']:.2f} (Guo et al. 2017), fitted on "
+            f"{confidence['n']:,} held-out pictures"
+        )
+        if tested := confidence.get("test"):
+            line += (
+                f": the expected calibration error on the test pictures is {tested['before']['ece']:.3f} without and "
+                f"{tested['after']['ece']:.3f} with it"
+            )
         lines.append(f"{line}.")
     if conformal := confidence.get("conformal"):
         line = (
@@ -199,12 +203,22 @@ def _confidence(confidence: dict[str, Any]) -> str:
             line += f"; on the test pictures {measured['value']:.3f} ({measured['low']:.3f} to {measured['high']:.3f})"
         line += f", {conformal['mean_size']:.2f} classes on average" if "mean_size" in conformal else ""
         lines.append(f"{line}.")
-    if novelty := confidence.get("novelty"):
-        lines.append(
-            "- A picture unlike those it learned from is answered with `unknown`; so are about "
-            f"{novelty['false_alarm_rate']:.0%} of the pictures that are like them."
+    if _answers_unknown(confidence):
+        novelty = confidence["novelty"]
+        line = (
+            "- A picture unlike those it learned from is answered with `unknown`. This is meant to happen to "
+            f"{novelty['false_alarm_rate']:.0%} of the pictures that are like them"
         )
+        if alarms := novelty.get("test_alarms"):
+            line += (
+                f"; it did to {alarms['value']:.3f} of the test pictures ({alarms['low']:.3f} to {alarms['high']:.3f})"
+            )
+        lines.append(f"{line}.")
     return "\n".join(["## How far its confidence can be trusted", "", *lines]) if lines else ""
+
+
+def _answers_unknown(confidence: dict[str, Any]) -> bool:
+    return (confidence.get("novelty") or {}).get("threshold") is not None
 
 
 def _data(description: dict[str, Any]) -> str:
@@ -222,7 +236,7 @@ def _data(description: dict[str, Any]) -> str:
 
 def _limits(description: dict[str, Any], figures: Evaluation) -> str:
     lines = []
-    if not (description.get("confidence") or {}).get("novelty"):
+    if not _answers_unknown(description.get("confidence") or {}):
         lines.append("- It knows nothing but its classes: a picture of anything else gets one of them all the same.")
     lines.append(
         "- The figures hold for pictures taken as these were. Another camera, place, season or way of choosing them "
