@@ -5,7 +5,14 @@ import pytest
 from scipy import stats
 
 from headstart.core import intervals
-from headstart.core.intervals import bootstrap_mean, from_variance, mean_of_proportions, resamples_for, wilson
+from headstart.core.intervals import (
+    bootstrap_mean,
+    from_variance,
+    mean_of_proportions,
+    paired_difference,
+    resamples_for,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (3, 7), (146, 153), (999_999, 1_000_000)])
@@ -54,6 +61,42 @@ def test_an_interval_from_a_variance_is_the_normal_one_for_many_and_stays_inside
     assert (low, high) == pytest.approx((0.8 - 1.96e-3, 0.8 + 1.96e-3), abs=1e-5)
     assert from_variance(0.98, 0.01, 10)[1] <= 1
     assert from_variance(1.0, 0.0, 10) == pytest.approx(wilson(10, 10))
+
+
+def test_a_paired_difference_worked_by_hand() -> None:
+    # 12 and 9 of 98 differ: 13/100 and 10/100 after one imagined observation each, so the difference is -0.03 and its
+    # variance (0.23 - 0.03²) / 100 = 0.002291.
+    low, high = paired_difference(12, 9, 98)
+    assert (low, high) == pytest.approx((-0.03 - 1.959964 * 0.002291**0.5, -0.03 + 1.959964 * 0.002291**0.5), abs=1e-6)
+    turned = paired_difference(9, 12, 98)
+    assert turned == pytest.approx((-high, -low))
+
+
+def test_with_many_pictures_a_paired_difference_is_walds() -> None:
+    b, c, n = 4000, 5000, 100_000
+    error = ((b + c - (c - b) ** 2 / n) / n**2) ** 0.5
+    expected = ((c - b) / n - 1.959964 * error, (c - b) / n + 1.959964 * error)
+    assert paired_difference(b, c, n) == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("only_first", "only_second", "n"), [(0.05, 0.02, 60), (0.03, 0.03, 153), (0.01, 0.0, 100), (0.2, 0.1, 40)]
+)
+def test_paired_differences_hold_the_truth_in_about_19_of_20_samples(
+    only_first: float, only_second: float, n: int
+) -> None:
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(n, [only_first, only_second, 1 - only_first - only_second], 4000)
+    inside = [
+        low <= only_second - only_first <= high for low, high in (paired_difference(b, c, n) for b, c, _ in drawn)
+    ]
+    assert 0.93 <= np.mean(inside) <= 1.0
+
+
+def test_models_that_never_differ_are_not_certain_to_be_equal() -> None:
+    low, high = paired_difference(0, 0, 50)
+    assert low < -0.03
+    assert high > 0.03
 
 
 def test_the_bootstrap_of_a_mean_agrees_with_scipys() -> None:

@@ -1,33 +1,72 @@
-"""`headstart evaluate MODEL DATA`: measure a model on labelled pictures."""
+"""`headstart evaluate MODEL DATA`: measure a model on labelled pictures, or several against each other."""
 
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    from headstart.core.progress import Progress
+    from headstart.core.slices import Slices
+    from headstart.learn.evaluation import DataEvaluation
+    from headstart.learn.versus import Versus
+
+WIDTH = 140  # columns that tables may take: figures must not be cut
+SHOWN_SLICES = 20
+
 
 @click.command("evaluate")
-@click.argument("model", type=click.Path())
-@click.argument("data", type=click.Path())
+@click.argument("arguments", nargs=-1, required=True, metavar="MODEL DATA | MODEL… --on DATA", type=click.Path())
+@click.option("--on", type=click.Path(), help="The pictures: then all arguments are models, compared with each other.")
 @click.option("--split", "part", help="Only the pictures of this split of DATA: train, validation or test.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(model: str, data: str, part: str | None, seed: int, quiet: bool, as_json: bool) -> None:
-    """Measure MODEL on DATA: a folder of class folders or a manifest, whose classes the model knows."""
-    from headstart.cli.console import ConsoleProgress, show, table
-    from headstart.cli.result import figure_table, figures
+def command(
+    arguments: tuple[str, ...], on: str | None, part: str | None, seed: int, quiet: bool, as_json: bool
+) -> None:
+    """Measure MODEL on DATA: a folder of class folders or a manifest, whose classes the model knows.
+
+    Other columns of a manifest (camera, site, …) give figures of their parts. With --on several models are measured on
+    the same pictures, and every pair of them is tested.
+    """
+    from headstart.cli.console import ConsoleProgress
+
+    if on is None and len(arguments) != 2:
+        raise click.UsageError("give MODEL DATA, or MODEL MODEL … --on DATA.")
+    models, data = (arguments, on) if on is not None else (arguments[:1], arguments[1])
+    progress = ConsoleProgress(quiet=quiet or as_json)
+    if len(models) > 1:
+        _compare(models, data, part, seed, progress, as_json)
+    else:
+        _evaluate(models[0], data, part, seed, progress, as_json)
+
+
+def _evaluate(model: str, data: str, part: str | None, seed: int, progress: Progress, as_json: bool) -> None:
+    from headstart.cli.result import figures
     from headstart.core.artifact import load
     from headstart.learn.evaluation import evaluate_on
 
-    result = evaluate_on(load(model), data, part=part, seed=seed, progress=ConsoleProgress(quiet=quiet or as_json))
-    evaluation = result.evaluation
-    if as_json:
-        aside = [{"path": path, "reason": reason} for path, reason in result.set_aside]
-        whole = {"model": model, "data": data, "set_aside": aside, "seen_in_training": result.seen_in_training}
-        click.echo(json.dumps({**whole, "test": figures(evaluation), **evaluation.to_json()}, ensure_ascii=False))
+    result = evaluate_on(load(model), data, part=part, seed=seed, progress=progress)
+    if not as_json:
+        _show(model, data, result)
         return
+    evaluation = result.evaluation
+    aside = [{"path": path, "reason": reason} for path, reason in result.set_aside]
+    whole = {"model": model, "data": data, "set_aside": aside, "seen_in_training": result.seen_in_training}
+    parts = None if result.slices is None else result.slices.to_json()
+    click.echo(
+        json.dumps({**whole, "test": figures(evaluation), **evaluation.to_json(), "slices": parts}, ensure_ascii=False)
+    )
+
+
+def _show(model: str, data: str, result: DataEvaluation) -> None:
+    from headstart.cli.console import show, table
+    from headstart.cli.result import figure_table, figures
+
+    evaluation = result.evaluation
     headline = figures(evaluation) or {}
     show(f"{model} on {evaluation.n:,} pictures of {data}, with 95 % intervals:", figure_table(headline))
     show(f"Always naming the most frequent class would give {evaluation.majority:.3f}.", "")
@@ -35,3 +74,63 @@ def command(model: str, data: str, part: str | None, seed: int, quiet: bool, as_
     for row in result.class_rows():
         classes.add_row(*row)
     show(classes)
+    if result.slices is not None:
+        _show_slices(result.slices)
+
+
+def _show_slices(found: Slices) -> None:
+    from headstart.cli.console import number, show, table
+
+    made = table("slice", "pictures#", "accuracy#", "balanced accuracy#", "p#")
+    for row in found.rows[:SHOWN_SLICES]:
+        accuracy, balanced = (
+            number({"value": f.value, "low": f.low, "high": f.high}) for f in (row.accuracy, row.balanced_accuracy)
+        )
+        made.add_row(f"{row.column}={row.value}", f"{row.n:,}", accuracy, balanced, f"{row.p:.2g}")
+    if found.rows:
+        show("", "By the other columns of the data, the least accurate first:", made, width=WIDTH)
+    if len(found.rows) > SHOWN_SLICES:
+        show(f"{len(found.rows) - SHOWN_SLICES} more accurate slices are in --json.")
+    show(*found.notes())
+
+
+def _compare(
+    models: tuple[str, ...], data: str, part: str | None, seed: int, progress: Progress, as_json: bool
+) -> None:
+    from headstart.core.artifact import load
+    from headstart.learn.versus import compare_models
+
+    twice = next((model for model in models if models.count(model) > 1), None)
+    if twice is not None:
+        raise click.UsageError(f"{twice} is given twice: name different models.")
+    found = compare_models({model: load(model) for model in models}, data, part=part, seed=seed, progress=progress)
+    if as_json:
+        click.echo(json.dumps({"data": data, **found.to_json()}, ensure_ascii=False))
+    else:
+        _show_versus(found, data)
+
+
+def _show_versus(found: Versus, data: str) -> None:
+    from headstart.cli.console import number, show, table
+
+    made: Any = table("model", "accuracy#", "log loss#", "against the best#", "p#", "trained on#")
+    for name, one in found.evaluations.items():
+        duel, figures = found.against_best(name), one.evaluation.to_json()["figures"]
+        cells = ["", ""]
+        if duel is not None:
+            cells = [f"{duel.difference:+.3f} ({duel.low:+.3f} to {duel.high:+.3f})", f"{duel.p:.2g}"]
+        made.add_row(
+            name, number(figures["accuracy"]), number(figures["log_loss"]), *cells, f"{one.seen_in_training:,}"
+        )
+    first = next(iter(found.evaluations.values()))
+    show(f"{first.evaluation.n:,} pictures of {data}, with 95 % intervals:", made, "", width=WIDTH)
+    for name in list(found.evaluations)[1:]:
+        duel = found.against_best(name)
+        show(duel.sentence() if duel is not None else "")
+    show("", f"p: McNemar's exact test on the pictures that one of the two alone names right{_many(found)}.")
+    if any(one.seen_in_training for one in found.evaluations.values()):
+        show("Pictures that a model was trained on flatter it: compare on pictures that none of them has seen.")
+
+
+def _many(found: Versus) -> str:
+    return f", corrected for {len(found.duels)} pairs (Holm)" if len(found.duels) > 1 else ""

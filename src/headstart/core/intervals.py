@@ -64,6 +64,24 @@ def from_variance(value: float, variance: float, size: float) -> tuple[float, fl
     return wilson(value * effective, effective)
 
 
+def paired_difference(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+    """Return the 95 % interval of the difference of two proportions on the same n, second minus first.
+
+    Wald's interval after one imagined observation in each discordant cell (Bonett and Price 2012, Journal of
+    Educational and Behavioral Statistics 37:479-488, doi:10.3102/1076998611411915); Wald's own is empty where the two
+    never differ.
+
+    Args:
+        only_first: How often the first alone succeeds.
+        only_second: How often the second alone does.
+        n: Sample size, from 1.
+    """
+    first, second = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
+    difference = second - first
+    half = Z95 * math.sqrt((first + second - difference**2) / (n + 2))
+    return max(-1.0, difference - half), min(1.0, difference + half)
+
+
 def bootstrap_mean(values: np.ndarray, largest: float, rng: np.random.Generator) -> tuple[float, float]:
     """Return the 95 % percentile bootstrap interval of a mean (Efron and Tibshirani 1993, chapter 13).
 

@@ -111,6 +111,8 @@ def slices(columns: Mapping[str, Sequence[Any]], targets: np.ndarray, named: np.
             left_out.append((name, f"it has {len(distinct):,} values, more than {MAX_VALUES}"))
         elif len(distinct) < 2:
             left_out.append((name, "it has the same value everywhere"))
+        elif max(labels.count(label) for label in distinct) < MIN_PICTURES:
+            left_out.append((name, f"none of its {len(distinct)} values has {MIN_PICTURES} pictures"))
         else:
             found = np.array(labels, object)
             members += [(name, label, found == label) for label in distinct]

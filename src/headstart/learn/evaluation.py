@@ -12,6 +12,7 @@ from headstart.core.metrics import Evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
+from headstart.core.slices import Slices, slices
 from headstart.learn.audit import audit, set_aside
 from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.features.records import Records
@@ -27,12 +28,14 @@ class DataEvaluation:
         outcomes: What the model said of each picture.
         set_aside: `(path, reason)` of the pictures that cannot be read.
         seen_in_training: How many of the pictures the model was trained on, byte for byte.
+        slices: Figures by the values of the manifest's other columns; None where it has none.
     """
 
     evaluation: Evaluation
     outcomes: Outcomes
     set_aside: tuple[tuple[str, str], ...]
     seen_in_training: int
+    slices: Slices | None = None
 
     def class_rows(self) -> list[tuple[str, str, str, str, str]]:
         """Return `(class, pictures, precision, recall, most often taken for)` as text, for the classes that occur."""
@@ -88,7 +91,15 @@ def evaluate_on(
     order = {name: index for index, name in enumerate(predictor.classes)}
     targets = np.array([order[dataset.classes[target]] for target in dataset.targets])
     evaluation, outcomes = measure(predictor, dataset.paths, targets, seed=seed, progress=progress)
-    return DataEvaluation(evaluation, outcomes, tuple(aside), seen)
+    return DataEvaluation(evaluation, outcomes, tuple(aside), seen, _slices(dataset, outcomes))
+
+
+def _slices(dataset: Dataset, outcomes: Outcomes) -> Slices | None:
+    """Return figures by the values of the data's other columns, where there are any."""
+    if dataset.columns is None:
+        return None
+    columns = {str(name): dataset.columns.iloc[:, place].tolist() for place, name in enumerate(dataset.columns.columns)}
+    return slices(columns, outcomes.targets, outcomes.named)
 
 
 def _part(dataset: Dataset, part: str) -> Dataset:
