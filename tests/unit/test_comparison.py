@@ -82,6 +82,10 @@ def test_the_fastest_of_those_within_one_standard_error_is_recommended() -> None
 def test_speeds_that_a_second_measurement_would_turn_round_do_not_decide() -> None:
     alike = [scored("best", 0.95, megabytes=14.0), scored("other", 0.949, megabytes=14.5, turn=1)]
     assert concluded(alike, facts(best=100.0, other=105.0)).recommended == 0
+    # But a size is a size: of equally good heads the smaller one.
+    heads = [scored("a", 0.95, head="mlp", megabytes=15.0), scored("a", 0.949, megabytes=13.7, turn=1)]
+    found = concluded(heads, facts(a=100.0))
+    assert found.scored[found.recommended].choice.head == "linear"
     smaller = [scored("best", 0.95, megabytes=60.0), scored("small", 0.949, megabytes=14.0, turn=1)]
     found = concluded(smaller, facts(best=100.0, small=95.0))
     assert found.recommended == 1

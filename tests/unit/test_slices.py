@@ -43,6 +43,8 @@ def test_numbers_are_cut_at_their_quartiles_and_missing_ones_are_a_slice() -> No
     found = slices({"size": sizes}, targets, named)
     edges = {row.value: row.n for row in found.rows}
     assert edges == {"100 to 124": 25, "125 to 149": 25, "150 to 174": 25, "175 to 199": 25, "(none)": 12}
+    large = slices({"bytes": [5_038_850.0 + i for i in range(40)]}, *answers([1] * 40))
+    assert {row.value for row in large.rows} >= {"5038850 to 5038859"}
     few = slices({"floor": [float(i % 3) for i in range(60)]}, *answers([1] * 60))
     assert {row.value for row in few.rows} == {"0", "1", "2"}
     names = slices({"site": [f"{i % 9:03}" for i in range(180)]}, *answers([1] * 180))
@@ -61,7 +63,10 @@ def test_what_is_not_cut_is_named_with_the_reason() -> None:
     assert found.too_small == (("site", "south", 7),)
     assert [row.value for row in found.rows] == ["north"]
     notes = " ".join(found.notes())
-    for words in ("'file id' not cut into slices: it has 120 values", "site=south (7)"):
+    for words in (
+        "'file id' not cut into slices: it has 120 values",
+        "1 slice of fewer than 10 pictures not shown: site=south (7)",
+    ):
         assert words in notes
 
 

@@ -86,9 +86,8 @@ class Slices:
         if self.too_small:
             names = ", ".join(f"{column}={value} ({n})" for column, value, n in self.too_small[:3])
             more = " …" if len(self.too_small) > 3 else ""
-            lines.append(
-                f"{len(self.too_small)} slices of fewer than {MIN_PICTURES} pictures not shown: {names}{more}."
-            )
+            count = "1 slice" if len(self.too_small) == 1 else f"{len(self.too_small)} slices"
+            lines.append(f"{count} of fewer than {MIN_PICTURES} pictures not shown: {names}{more}.")
         lines += [f"Column {column!r} not cut into slices: {reason}." for column, reason in self.left_out]
         return lines
 
@@ -146,7 +145,7 @@ def _labels(values: list[Any]) -> list[str]:
     found = np.array(numbers, np.float64)
     quarter = np.searchsorted(np.quantile(found, [0.25, 0.5, 0.75]), found)
     ranges = {
-        int(index): f"{found[quarter == index].min():g} to {found[quarter == index].max():g}"
+        int(index): f"{_text(found[quarter == index].min())} to {_text(found[quarter == index].max())}"
         for index in np.unique(quarter)
     }
     named = iter(ranges[index] for index in quarter.tolist())
@@ -173,4 +172,6 @@ def _is_missing(value: Any) -> bool:
 
 def _text(value: Any) -> str:
     """Return a value as people write it: 3.0, which a missing cell beside it made of 3, is 3 again."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:g}"

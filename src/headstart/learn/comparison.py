@@ -12,8 +12,8 @@ from headstart.core.metrics import Figure
 from headstart.core.significance import LEVEL, Difference, corrected_t_test, holm
 from headstart.learn.features.speed import Speed
 
-# Speeds and sizes that differ by less count as equal: a second measurement would turn them round.
-ALIKE = 0.1
+# Speeds that differ by less count as equal, as a second measurement could turn them round; sizes are exact.
+ALIKE, ALIKE_SIZE = 0.1, 0.01
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def recommend(scored: list[Scored], pairs: list[Pair], backbones: dict[str, Back
 
     fast = [place for place in near if speed(place) >= (1 - ALIKE) * max(map(speed, near))]
     smallest = min(scored[place].megabytes for place in fast)
-    small = [place for place in fast if scored[place].megabytes <= (1 + ALIKE) * smallest]
+    small = [place for place in fast if scored[place].megabytes <= (1 + ALIKE_SIZE) * smallest]
     chosen = min(small, key=lambda place: (scored[place].choice.method != "frozen", place))
     return chosen, _reason(chosen, scored, pairs, backbones, near)
 
@@ -235,7 +235,7 @@ def _reason(
         f"{speeds[0] / speeds[1]:.1f} times as fast"
         if speeds[0] > (1 + ALIKE) * speeds[1]
         else f"smaller ({scored[chosen].megabytes:.1f} MB instead of {scored[0].megabytes:.1f} MB)"
-        if scored[0].megabytes > (1 + ALIKE) * scored[chosen].megabytes
+        if scored[0].megabytes > (1 + ALIKE_SIZE) * scored[chosen].megabytes
         else "as fast and as small, without fine-tuning"
     )
     d = pair.difference
