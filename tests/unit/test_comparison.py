@@ -11,7 +11,17 @@ from PIL import Image
 from headstart.core.intervals import wilson
 from headstart.core.metrics import Figure
 from headstart.core.significance import corrected_t_test, holm
-from headstart.learn.comparison import BackboneFacts, Choice, Comparison, Pair, Scored, order, recommend, test_pairs
+from headstart.learn.comparison import (
+    BackboneFacts,
+    Choice,
+    Comparison,
+    Pair,
+    Scored,
+    accuracy_over_repeats,
+    order,
+    recommend,
+    test_pairs,
+)
 from headstart.learn.features.speed import Speed
 from headstart.learn.scatter import MARKS, draw_comparison
 
@@ -53,6 +63,32 @@ def test_the_most_accurate_stands_first_and_log_loss_breaks_ties() -> None:
     low, high = scored("a", 0.9), scored("b", 0.95)
     sure = Scored(low.choice, low.folds, low.accuracy, 0.05, 14.0, 1.0)
     assert order([low, high, sure]) == [high, sure, low]
+
+
+def test_the_interval_over_repeats_holds_the_accuracy_on_new_pictures_in_about_19_of_20_runs() -> None:
+    rng = np.random.default_rng(0)
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        y = np.arange(n) % 2
+        return rng.normal(size=(n, 4)) + 0.8 * (2 * y[:, None] - 1), y
+
+    def right(x: np.ndarray, y: np.ndarray, new: np.ndarray, labels: np.ndarray) -> int:
+        """Nearest class mean, a learner that takes no time."""
+        means = np.stack([x[y == label].mean(0) for label in (0, 1)])
+        return int((((new[:, None] - means) ** 2).sum(2).argmin(1) == labels).sum())
+
+    n, runs, held = 60, 300, 0
+    new, labels = draw(4000)
+    for _ in range(runs):
+        x, y = draw(n)
+        hits = 0
+        for part in (part for _ in range(5) for part in np.array_split(rng.permutation(n), 5)):
+            inside = np.setdiff1d(np.arange(n), part)
+            hits += right(x[inside], y[inside], x[part], y[part])
+        found = accuracy_over_repeats(hits, 5 * n, n)
+        assert found.value == pytest.approx(hits / (5 * n))
+        held += found.low <= right(x, y, new, labels) / len(new) <= found.high
+    assert 0.92 <= held / runs <= 0.99
 
 
 def test_every_pair_is_tested_on_the_folds_that_both_ran_on_and_corrected_for_all_of_them() -> None:

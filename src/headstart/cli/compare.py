@@ -72,10 +72,17 @@ def _show(found: Comparison, data: str, picture: Path) -> None:
     show("", _choices(found), "", _backbones(found), "", width=WIDTH)
     for choice, reason in found.left_out:
         show(f"left out: {choice.name}: {reason}")
+    for scored in found.scored:
+        if scored.tuned_folds is not None:
+            show(
+                f"{scored.choice.name}: one repeat, in {scored.tuned_folds} of {len(scored.folds)} folds validation "
+                "preferred the tuned network; its differences are on the folds that both ran on."
+            )
     if found.pairs:
+        pairs = f", corrected for {len(found.pairs)} pairs (Holm)" if len(found.pairs) > 1 else ""
         show(
-            f"p: corrected resampled t-test (Nadeau and Bengio 2003), corrected for {len(found.pairs)} pairs (Holm). "
-            "Below 0.05 a difference is shown; else it may be chance."
+            f"p: corrected resampled t-test (Nadeau and Bengio 2003){pairs}. Below 0.05 a difference is shown; else it "
+            "may be chance."
         )
     taken = found.scored[found.recommended].choice
     show("", f"Recommended: {taken.name}: {found.why}.")

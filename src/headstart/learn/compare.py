@@ -20,10 +20,17 @@ import torch
 
 from headstart.core import pictures as sources
 from headstart.core.errors import HeadstartError, SettingError, unknown_name
-from headstart.core.intervals import wilson
-from headstart.core.metrics import Figure
 from headstart.core.progress import Progress
-from headstart.learn.comparison import BackboneFacts, Choice, Comparison, Scored, order, recommend, test_pairs
+from headstart.learn.comparison import (
+    BackboneFacts,
+    Choice,
+    Comparison,
+    Scored,
+    accuracy_over_repeats,
+    order,
+    recommend,
+    test_pairs,
+)
 from headstart.learn.features.engines import choose_device, choose_precision
 from headstart.learn.features.extract import FeatureSettings, extract
 from headstart.learn.features.speed import measure_speeds
@@ -314,12 +321,11 @@ def _score(
             own = named[np.arange(len(y)), y].astype(np.float64)
             losses -= float(np.log(np.maximum(own, np.finfo(np.float32).eps)).sum())
             update(fold + 1)
-    judged, n = sum(len(outside) for _, outside in parts), len(ground.rows)
-    accuracy = right / judged
+    judged = sum(len(outside) for _, outside in parts)
     return Scored(
         choice,
         np.array(accuracies),
-        Figure(accuracy, *wilson(accuracy * n, n)),
+        accuracy_over_repeats(right, judged, len(ground.rows)),
         losses / judged,
         sizes[0],
         time.perf_counter() - start,

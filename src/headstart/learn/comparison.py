@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.core.intervals import wilson
 from headstart.core.metrics import Figure
 from headstart.core.significance import LEVEL, Difference, corrected_t_test, holm
 from headstart.learn.features.speed import Speed
@@ -165,6 +166,21 @@ def _tested(pair: Pair) -> dict[str, Any]:
     difference = asdict(pair.difference)
     uncorrected = difference.pop("p")
     return {**difference, "p": pair.p, "p_uncorrected": uncorrected, "shown": pair.p < LEVEL}
+
+
+def accuracy_over_repeats(right: int, judged: int, n: int) -> Figure:
+    """Return the accuracy over repeated cross-validation with its 95 % interval.
+
+    The Wilson interval of n pictures: repeats judge the same pictures again. In simulation (60 to 245 pictures, 5 x 5
+    folds) it held the accuracy on new pictures of the model fitted on all n in 95 % of the runs.
+
+    Args:
+        right: Judgements that were right, over all repeats.
+        judged: Judgements.
+        n: Pictures.
+    """
+    accuracy = right / judged
+    return Figure(accuracy, *wilson(accuracy * n, n))
 
 
 def order(scored: list[Scored]) -> list[Scored]:
