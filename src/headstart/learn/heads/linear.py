@@ -20,7 +20,7 @@ from headstart.learn.heads.base import (
     make_linear,
 )
 from headstart.learn.heads.folds import deal_folds
-from headstart.learn.heads.logistic import ROUGH, Problems, find_axes, solve
+from headstart.learn.heads.logistic import ROUGH, Axes, Problems, find_axes, solve
 
 Scaling = Literal["common", "feature"]
 
@@ -85,10 +85,11 @@ class LinearHead:
         chosen: dict[str, Any] = {"C": self.C, "scaling": self.scaling}
         start = None
         if self.C is None:
-            held_out = np.repeat(self._hold_out(examples, axes.coordinates.shape[1], num_classes, seed), examples.views)
-            folds = Problems(axes, labels, _leave_out(weights, held_out), num_classes)
-            picked, start = _choose(folds, weights, torch.from_numpy(held_out))
+            held_out = np.repeat(self._hold_out(examples, axes, num_classes, seed), examples.views)
+            folds = Problems(axes, labels, _leave_out(weights, held_out, range(held_out.max() + 1)), num_classes)
+            picked, best = _choose(folds, weights, torch.from_numpy(held_out))
             chosen |= picked
+            start = None if best is None else best.view(len(folds.weights), folds.columns, -1).mean(0)
         whole = Problems(axes, labels, weights[None], num_classes)
         solution = solve(whole, chosen["C"], start=start, steps=_steps(whole))
         weight, bias = axes.to_features(solution[:, :-1]), solution[:, -1]
@@ -96,14 +97,66 @@ class LinearHead:
             weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])
         return FittedHead(fold_scaling(make_linear(weight, bias), mean, scale).eval(), chosen)
 
-    def _hold_out(self, examples: Examples, axes: int, num_classes: int, seed: int) -> np.ndarray:
+    def _hold_out(self, examples: Examples, axes: Axes, num_classes: int, seed: int) -> np.ndarray:
         """Return the fold of each picture, and of those folds as many as the time allows; the others become -1."""
         held_out = deal_folds(examples.targets.numpy(), examples.groups, self.folds, seed)
-        columns = 1 if num_classes == 2 else num_classes
-        rows = len(held_out) * examples.views
-        affordable = min(PRODUCT_LIMIT // (rows * axes * columns), COEFFICIENT_LIMIT // (axes * columns))
-        held_out[held_out >= max(1, affordable)] = -1
+        held_out[held_out >= _affordable(axes, num_classes)] = -1
         return held_out
+
+
+def cross_validated(
+    features: np.ndarray,
+    targets: np.ndarray,
+    num_classes: int,
+    *,
+    groups: np.ndarray | None = None,
+    trusted: np.ndarray | None = None,
+    folds: int = 5,
+    seed: int = 0,
+) -> np.ndarray:
+    """Return what the linear head says of each picture when it has not learned from it or its group.
+
+    The strength is the one with the best cross-validated log loss, as in `LinearHead`; all folds are solved together.
+
+    Args:
+        features: `(n, d)`.
+        targets: int `(n,)`.
+        num_classes: c.
+        groups: `(n,)`, pictures that are never on both sides of a fold.
+        trusted: bool `(n,)`: the others are judged like all, but nothing is learned from them; None trusts all.
+        folds: At most so many.
+        seed: Of the folds.
+
+    Returns:
+        float32 `(n, c)`, rows summing to 1; rows of NaN where a picture cannot be held out, because its class has no
+        other group.
+
+    Raises:
+        DataError: As `LinearHead.fit`, of the trusted pictures.
+    """
+    examples = check_examples(features, targets, num_classes, groups, None)
+    if trusted is not None:  # of the trusted alone, each class needs one
+        check_examples(features[trusted], targets[trusted], num_classes, None, None)
+    rows = examples.rows()
+    mean, scale = row_scaling(rows, "common")
+    axes = find_axes((rows - mean) / scale)
+    held_out = deal_folds(examples.targets.numpy(), examples.groups, folds, seed)
+    weights = examples.weights if trusted is None else examples.weights * torch.from_numpy(np.asarray(trusted, bool))
+    out = torch.full((len(held_out), num_classes), torch.nan)
+    at_once, strength = _affordable(axes, num_classes), None
+    for first in range(0, int(held_out.max()) + 1, at_once):
+        some = range(first, min(first + at_once, int(held_out.max()) + 1))
+        part = Problems(axes, examples.targets, _leave_out(weights, held_out, some), num_classes)
+        fold = torch.from_numpy(np.where(np.isin(held_out, some), held_out - first, -1))
+        if strength is None:
+            chosen, best = _choose(part, weights, fold)
+            strength = chosen["C"]
+        else:
+            best = solve(part, strength, tolerance=ROUGH, steps=_steps(part))
+        judged = torch.nonzero(fold >= 0)[:, 0]
+        if best is not None and len(judged):
+            out[judged] = F.softmax(part.logits(best)[fold[judged], :, judged], dim=1)
+    return out.numpy()
 
 
 def row_scaling(rows: torch.Tensor, scaling: Scaling) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,16 +181,22 @@ def _steps(problems: Problems) -> int:
     return min(500, max(20, SOLUTION_LIMIT // product))
 
 
-def _leave_out(weights: torch.Tensor, held_out: np.ndarray) -> torch.Tensor:
+def _affordable(axes: Axes, num_classes: int) -> int:
+    """Return how many folds may be solved together."""
+    rows, count = axes.coordinates.shape
+    columns = 1 if num_classes == 2 else num_classes
+    return max(1, min(PRODUCT_LIMIT // (rows * count * columns), COEFFICIENT_LIMIT // (count * columns)))
+
+
+def _leave_out(weights: torch.Tensor, held_out: np.ndarray, folds: range) -> torch.Tensor:
     """Return the weights of the rows in each fold's training, `(folds, n)`."""
-    folds = np.arange(held_out.max() + 1)[:, None]
-    return weights * torch.from_numpy(held_out != folds)
+    return weights * torch.from_numpy(held_out != np.asarray(folds, np.int64)[:, None])
 
 
 def _choose(
     folds: Problems, weights: torch.Tensor, held_out: torch.Tensor
 ) -> tuple[dict[str, Any], torch.Tensor | None]:
-    """Return the chosen strength with its figures, and coefficients near the solution to start from."""
+    """Return the chosen strength with its figures, and the coefficients of all folds near their solution."""
     count = len(folds.weights)
     if not count:
         return {"C": FALLBACK, "folds": 0}, None
@@ -159,11 +218,10 @@ def _choose(
             break
     top = min(tried, key=lambda one: one["log_loss"])
     assert best is not None
-    start = best.view(count, folds.columns, -1).mean(0)
     return {
         "C": top["C"],
         "folds": count,
         "cv_log_loss": top["log_loss"],
         "cv_accuracy": top["accuracy"],
         "tried": tried,
-    }, start
+    }, best
