@@ -1,41 +1,162 @@
-"""`headstart check DATA`: what is wrong with labelled pictures, before anything is learned."""
+"""`headstart check DATA`: the doctor. What is wrong with labelled pictures, before anything is learned."""
 
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from headstart.core.findings import Checkup
+    from headstart.core.metrics import Figure
+
+# Suspects of a kind that the table names; the page and --json have all.
+NAMED = 3
+LEAVE_OUT = "unreadable,leaks,duplicates"
 
 
 @click.command("check")
 @click.argument("data", type=click.Path())
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the split that is shown.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with the pictures, such as check.html.")
+@click.option("--write-manifest", type=click.Path(path_type=Path), help="Write a new CSV of the pictures that stay.")
+@click.option(
+    "--leave-out",
+    default=LEAVE_OUT,
+    show_default=True,
+    help="Kinds of findings that the manifest leaves out: unreadable, leaks, contradictions, labels, outliers, "
+    "duplicates, blurry, dark, bright, plain, tiny, long, odd; or all.",
+)
+@click.option("--quick", is_flag=True, help="Only what needs no features: not labels, outliers, classes, score.")
+@click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Whose features judge.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of split and folds.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(data: str, seed: int, quiet: bool, as_json: bool) -> None:
-    """Say what is wrong with DATA, a folder of class folders or a manifest; nothing is learned or written.
+def command(
+    data: str,
+    html: Path | None,
+    write_manifest: Path | None,
+    leave_out: str,
+    quick: bool,
+    backbone: str,
+    seed: int,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Say what is wrong with DATA, a folder of class folders or a manifest.
 
-    Ends with code 2 when nothing could be learned from it.
+    Nothing is learned, and no file is changed or deleted; only --html and --write-manifest write. Ends with code 2 when
+    nothing could be learned from the data.
     """
-    from headstart.cli.console import ConsoleProgress, show, table
-    from headstart.learn.prepare import prepare
+    from headstart.cli.console import ConsoleProgress, show
+    from headstart.learn.doctor import examine, write_clean_manifest
+    from headstart.learn.doctor.manifest import check_kinds, check_target
+    from headstart.use.doctor.page import check_page, write_page
 
+    kinds = check_kinds(kind.strip() for kind in leave_out.split(",") if kind.strip())
+    if html is not None:
+        check_page(html)
+    if write_manifest is not None:
+        check_target(write_manifest)
     progress = ConsoleProgress(quiet=quiet or as_json)
-    prepared = prepare(data, seed=seed, progress=progress)
-    result = prepared.report()
+    checkup, prepared = examine(data, backbone=None if quick else backbone, seed=seed, progress=progress)
+    written = None
+    if write_manifest is not None:
+        written = write_clean_manifest(data, checkup, _sought(kinds, checkup, leave_out), write_manifest)
+    if html is not None:
+        write_page(checkup, html)
     if as_json:
-        click.echo(json.dumps({**result, "notes": progress.notes}, ensure_ascii=False))
+        manifest = (
+            None if written is None else {"file": str(write_manifest), "kept": written[0], "left_out": written[1]}
+        )
+        whole = {**checkup.to_json(), "manifest": manifest, "notes": progress.notes}
+        click.echo(json.dumps(whole, ensure_ascii=False))
         return
-    made = table("class", *(f"{part}#" for part in result["counts"]))
-    for name, counts in result["classes"].items():
-        made.add_row(name, *(f"{count:,}" for count in counts.values()))
-    show(made, "")
-    for aside in result["set_aside"]:
-        show(f"set aside: {aside['path']}: {aside['reason']}")
-    for kind, count in result["skipped"].items():
-        show(f"skipped: {count:,} {kind}")
-    for kind, count in result["kept_together"].items():
-        if count:
-            show(f"kept on one side of the split: {count:,} {kind}")
+    _show_counts(checkup)
     if prepared.cross_validate:
         show("A class has under 20 pictures: `fit` will measure by repeated cross-validation.")
+    _show_findings(checkup, data)
+    _show_classes(checkup)
+    if html is not None:
+        show(f"{html}: the findings with their pictures")
+    if written is not None:
+        show(f"{write_manifest}: {written[0]:,} pictures; {written[1]:,} left out ({', '.join(kinds)})")
+
+
+def _sought(kinds: tuple[str, ...], checkup: Checkup, leave_out: str) -> tuple[str, ...]:
+    """Return the kinds to leave out; `all` means all that were looked for."""
+    return tuple(kind for kind in kinds if kind in checkup.findings) if "all" in leave_out.split(",") else kinds
+
+
+def _show_counts(checkup: Checkup) -> None:
+    from headstart.cli.console import show, table
+
+    made = table("class", *(f"{part}#" for part in checkup.report["counts"]))
+    for name, counts in checkup.classes.items():
+        made.add_row(name, *(f"{count:,}" for count in counts.values()))
+    show(made, "")
+    for aside in checkup.report["set_aside"]:
+        show(f"set aside: {aside['path']}: {aside['reason']}")
+    for kind, count in checkup.report["skipped"].items():
+        show(f"skipped: {count:,} {kind}")
+    for kind, count in checkup.report["kept_together"].items():
+        if count:
+            show(f"kept on one side of the split: {count:,} {kind}")
+
+
+def _show_findings(checkup: Checkup, data: str) -> None:
+    from headstart.cli.console import show, table
+    from headstart.core.findings import KINDS
+    from headstart.core.text import shown
+
+    base = os.path.abspath(data) if os.path.isdir(data) else os.path.dirname(os.path.abspath(data))
+    made = table("finding", "pictures#", "the worst", "why")
+    for kind, suspects in checkup.findings.items():
+        for position, one in enumerate(suspects[:NAMED]):
+            path = os.path.relpath(one.path, base) if one.path.startswith(base + os.sep) else one.path
+            first = position == 0
+            made.add_row(kind if first else "", f"{len(suspects):,}" if first else "", shown(path), one.reason)
+    if made.row_count:
+        show("", made, "")
+    found = [kind for kind, suspects in checkup.findings.items() if suspects]
+    nothing = [KINDS[kind].title.lower() for kind, suspects in checkup.findings.items() if not suspects]
+    if nothing:
+        show(f"Not found: {', '.join(nothing)}.")
+    for line in checkup.usual:
+        show(f"{line}: most are so, so none is singled out.")
+    if checkup.leakage is not None:
+        for way in checkup.leakage.inflation:
+            show(
+                f"Leaks into the test split: {checkup.leakage.leaking:,} pictures touch {checkup.leakage.touched:,} of "
+                f"{checkup.leakage.tested:,}; accuracy of a {way.method} is {_number(way.with_leaks)} with them, "
+                f"{_number(way.without)} without."
+            )
+    if found:
+        show("See them: --html check.html. Leave them out: --write-manifest clean.csv --leave-out " + ",".join(found))
+
+
+def _show_classes(checkup: Checkup) -> None:
+    from headstart.cli.console import show
+
+    balance = checkup.balance
+    if balance.ratio >= 3:
+        show(
+            f"{balance.largest} has {balance.ratio:.1f} times as many pictures as {balance.smallest}: consider "
+            "--class-weight balanced."
+        )
+    for pair in (checkup.pairs or ())[:NAMED]:
+        verdict = "cannot be told apart" if pair.chance else "are hard to tell apart"
+        show(f"{pair.first} and {pair.second} {verdict}: {_number(pair.accuracy)}, where guessing gives 0.5.")
+    if checkup.accuracy is not None:
+        show(
+            f"A head on {checkup.backbone} that did not see them agrees with {_number(checkup.accuracy)} of the labels."
+        )
+
+
+def _number(figure: Figure) -> str:
+    from headstart.cli.console import number
+
+    return number(asdict(figure))

@@ -1,0 +1,177 @@
+"""From a folder of labelled pictures to everything that may be the matter with it. No file is changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.core.findings import KINDS, Balance, Checkup, Suspect
+from headstart.core.intervals import wilson
+from headstart.core.metrics import Figure
+from headstart.core.progress import Progress
+from headstart.learn.dataset import Dataset, read_dataset
+from headstart.learn.doctor.quality import oddities, qualities
+from headstart.learn.doctor.same import leaking_rows, same_pictures
+from headstart.learn.features.records import Records
+from headstart.learn.prepare import Prepared, prepare
+from headstart.learn.units import Units, contradictions, find_units
+
+if TYPE_CHECKING:
+    from headstart.networks import Backbone
+
+# An oddity that more than this share of the pictures has is how the data are.
+USUAL = 0.5
+BACKBONE = "efficientnet_lite0"
+
+
+def examine(
+    data: Any, *, backbone: str | None = BACKBONE, seed: int = 0, progress: Progress | None = None
+) -> tuple[Checkup, Prepared]:
+    """Look for everything that may be the matter with labelled pictures; nothing is learned and no file is changed.
+
+    Args:
+        data: A folder of class folders, a manifest, or a DataFrame.
+        backbone: Whose features judge labels, outliers, classes and leaks: those of an earlier `fit` are in the cache.
+            None leaves these out.
+        seed: Of the split and of the folds.
+        progress: Is shown the steps, and told what is notable.
+
+    Returns:
+        What was found, and the pictures with their split.
+
+    Raises:
+        DataError: Nothing can be learned from the data; every problem is in the message.
+        WeightsError: The backbone's weights cannot be had.
+    """
+    progress = progress or Progress()
+    prepared = prepare(data, seed=seed, progress=progress)
+    units = find_units(prepared.records, prepared.dataset.groups)
+    told = contradictions(prepared.dataset, prepared.records, units)  # a finding with pictures, below
+    notes = tuple(line for line in (*prepared.dataset.warnings, *prepared.split.warnings) if line not in told)
+    odd, usual = _odd(prepared, progress)
+    found = {"unreadable": _unreadable(data, prepared), **same_pictures(prepared, units), **odd}
+    report = prepared.report()
+    checkup = Checkup(
+        source=prepared.dataset.source,
+        pictures=len(prepared.dataset),
+        classes=report["classes"],
+        report=report,
+        findings=_ordered(found),
+        balance=_balance(prepared.dataset),
+        usual=usual,
+        notes=notes,
+    )
+    if backbone is not None:
+        checkup = _with_features(checkup, prepared, units, backbone, seed, progress)
+    return checkup, prepared
+
+
+def _with_features(
+    checkup: Checkup, prepared: Prepared, units: Units, backbone: str, seed: int, progress: Progress
+) -> Checkup:
+    """Add what features tell."""
+    from headstart.learn.doctor import judge
+    from headstart.learn.features.extract import extract
+    from headstart.networks import load_backbone
+
+    dataset = prepared.dataset
+    network: Backbone = load_backbone(backbone)
+    features = extract(dataset.paths, network, digests=prepared.digests, progress=progress).read()[:, 0]
+    targets, c = dataset.targets, len(dataset.classes)
+    with progress.step("judge labels"):
+        probabilities, doubted = judge.cross_validate(features, targets, c, units.of, seed)
+        far = judge.distances(features, units.of, seed)
+        around = leaking_rows(prepared, units)
+        leakage = None if around is None else judge.measure_leakage(features, targets, c, units.of, *around, seed)
+    judged = np.isfinite(probabilities).all(axis=1)
+    right = int((probabilities[judged].argmax(axis=1) == targets[judged]).sum())
+    found = {
+        **checkup.findings,
+        "labels": _labels(dataset, probabilities, doubted),
+        "outliers": _outliers(dataset, far, judge.modified_z(far), judge.Z_LIMIT),
+    }
+    return replace(
+        checkup,
+        findings=_ordered(found),
+        pairs=judge.hard_pairs(targets, probabilities, dataset.classes),
+        leakage=leakage,
+        accuracy=Figure(right / int(judged.sum()), *wilson(right, int(judged.sum()))) if judged.any() else None,
+        backbone=network.name,
+    )
+
+
+def _labels(dataset: Dataset, probabilities: np.ndarray, doubted: np.ndarray) -> tuple[Suspect, ...]:
+    suspects = []
+    for row in np.flatnonzero(doubted).tolist():
+        own, best = dataset.targets[row], int(probabilities[row].argmax())
+        if best == own:
+            continue
+        given, better = dataset.classes[own], dataset.classes[best]
+        p, q = float(probabilities[row, best]), float(probabilities[row, own])
+        reason = f"{p:.3f} for {better}, {q:.3f} for {given}"
+        suspects.append(_suspect(dataset, row, reason, p - q, better))
+    return _worst_first(suspects)
+
+
+def _outliers(dataset: Dataset, far: np.ndarray, z: np.ndarray, limit: float) -> tuple[Suspect, ...]:
+    middle = float(np.median(far))
+    rows = np.flatnonzero(z > limit).tolist()
+    return _worst_first(
+        _suspect(dataset, row, f"distance {far[row]:.2f}, where {middle:.2f} is usual", float(z[row])) for row in rows
+    )
+
+
+def _odd(prepared: Prepared, progress: Progress) -> tuple[dict[str, tuple[Suspect, ...]], tuple[str, ...]]:
+    """Return what pixels and files tell, by kind, and sentences about what most of the pictures have in common."""
+    dataset = prepared.dataset
+    with Records() as known:
+        measured = qualities(prepared.records, known, progress)
+    found: dict[str, list[Suspect]] = {
+        kind: [] for kind in ("blurry", "dark", "bright", "plain", "tiny", "long", "odd")
+    }
+    for row, (record, quality) in enumerate(zip(prepared.records, measured, strict=True)):
+        for kind, (reason, score) in oddities(record, quality).items():
+            found[kind].append(_suspect(dataset, row, reason, score))
+    usual = []
+    for kind, suspects in found.items():
+        if len(suspects) > USUAL * len(dataset):
+            usual.append(
+                f"{KINDS[kind].title}: {len(suspects):,} of {len(dataset):,} pictures ({suspects[0].reason}, …)"
+            )
+            found[kind] = []
+    return {kind: _worst_first(suspects) for kind, suspects in found.items()}, tuple(usual)
+
+
+def _unreadable(data: Any, prepared: Prepared) -> tuple[Suspect, ...]:
+    leaking = {path for path, _ in prepared.split.dropped}
+    broken = [(path, reason) for path, reason in prepared.set_aside if path not in leaking]
+    if not broken:
+        return ()
+    listed = read_dataset(data, collect=True)  # names only: `prepared` does not know the labels of what it set aside
+    rows = {path: row for row, path in enumerate(listed.paths)}
+    return tuple(_suspect(listed, rows[path], reason, 1.0) for path, reason in broken)
+
+
+def _balance(dataset: Dataset) -> Balance:
+    counts = Counter(dataset.classes[target] for target in dataset.targets.tolist())
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    (largest, most), (smallest, fewest) = ordered[0], ordered[-1]
+    return Balance(largest, most, smallest, fewest, most / len(dataset))
+
+
+def _suspect(dataset: Dataset, row: int, reason: str, score: float, suggestion: str = "") -> Suspect:
+    label = dataset.classes[dataset.targets[row]]
+    side = "" if dataset.splits is None else str(dataset.splits[row])
+    return Suspect(dataset.paths[row], label, side, reason, round(score, 4), suggestion)
+
+
+def _worst_first(suspects: Iterable[Suspect]) -> tuple[Suspect, ...]:
+    return tuple(sorted(suspects, key=lambda suspect: (-suspect.score, suspect.path)))
+
+
+def _ordered(found: dict[str, tuple[Suspect, ...]]) -> dict[str, tuple[Suspect, ...]]:
+    return {kind: found[kind] for kind in KINDS if kind in found}

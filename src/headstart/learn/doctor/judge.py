@@ -1,0 +1,199 @@
+"""What features tell: wrong labels, outliers, classes that cannot be told apart, and what leaks do to a score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from headstart.core.findings import Inflation, Leakage, Pair
+from headstart.core.intervals import mean_of_proportions, wilson
+from headstart.core.metrics import Figure
+from headstart.learn.heads import LinearHead
+from headstart.learn.heads.linear import cross_validated
+from headstart.learn.methods.frozen import probabilities
+
+NEIGHBOURS = 5
+# Modified z-score above which a value is an outlier (Iglewicz and Hoaglin 1993).
+Z_LIMIT = 3.5
+# Distances are taken to at most so many pictures, so that 50,000 cost seconds.
+MAX_BANK = 10_000
+# Cross-validated accuracy of two classes below which the pair is worth telling.
+HARD = 0.8
+MIN_PICTURES = 5
+
+
+def cross_validate(
+    features: np.ndarray, targets: np.ndarray, num_classes: int, units: np.ndarray, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities that no wrong label has disturbed much, and which labels are likely wrong.
+
+    Confident learning (Northcutt et al. 2021, arXiv:1911.00068; cleanlab) on cross-validated probabilities, twice:
+    what the first pass prunes is not learned from in the second, so that wrong labels do not blunt the judgement of
+    the others. On catdog with 5 % wrong labels that took recall from 0.82 to 0.95 at a precision of 0.98
+    (docs/decisions/0008-doctor.md).
+
+    Args:
+        features: `(n, d)`.
+        targets: int64 `(n,)`.
+        num_classes: c.
+        units: int64 `(n,)`: pictures that are the same, or nearly, or of one group are judged without each other.
+        seed: Of the folds.
+
+    Returns:
+        float32 `(n, c)`, of the second pass, NaN where a picture cannot be judged; and bool `(n,)`.
+    """
+    first = cross_validated(features, targets, num_classes, groups=units, seed=seed)
+    suspect = _issues(targets, first, "prune_by_noise_rate")
+    kept = np.bincount(targets[~suspect], minlength=num_classes)
+    suspect &= kept[targets] > 0  # a class needs something to learn from
+    if not suspect.any():
+        return first, _issues(targets, first, "confident_learning")
+    second = cross_validated(features, targets, num_classes, groups=units, trusted=~suspect, seed=seed)
+    return second, _issues(targets, second, "confident_learning")
+
+
+def _issues(targets: np.ndarray, probabilities: np.ndarray, method: str) -> np.ndarray:
+    """Return which labels cleanlab's filter doubts, bool `(n,)`; those that were not judged are not doubted."""
+    from cleanlab.filter import find_label_issues
+
+    judged = np.isfinite(probabilities).all(axis=1)
+    doubted = np.zeros(len(targets), bool)
+    present, codes = np.unique(targets[judged], return_inverse=True)
+    if len(present) < 2:
+        return doubted
+    # cleanlab wants a picture of every class.
+    shares = probabilities[judged][:, present].astype(np.float64)
+    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
+    doubted[judged] = find_label_issues(codes, shares, filter_by=method, n_jobs=1)
+    return doubted
+
+
+def distances(features: np.ndarray, units: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Return how far each picture is from its nearest others, float64 `(n,)`.
+
+    One minus the mean cosine similarity with the five nearest pictures of other units (Sun et al. 2022,
+    arXiv:2204.06507), so that duplicates do not vouch for each other. Of more than 10,000 pictures that many are drawn
+    to be compared with.
+
+    Args:
+        features: `(n, d)`.
+        units: int64 `(n,)`.
+        seed: Of that draw.
+    """
+    rows = features.astype(np.float32)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    n = len(rows)
+    chosen = np.random.default_rng(seed).permutation(n)[:MAX_BANK] if n > MAX_BANK else np.arange(n)
+    bank, bank_units = rows[chosen], units[chosen]
+    found = np.empty(n)
+    for start in range(0, n, 512):
+        similar = rows[start : start + 512] @ bank.T
+        similar[units[start : start + 512, None] == bank_units] = -np.inf
+        k = min(NEIGHBOURS, len(chosen))
+        nearest = np.partition(similar, len(chosen) - k, axis=1)[:, -k:]
+        # Where hardly anything else is there, what there is counts.
+        there = np.isfinite(nearest)
+        mean = np.where(there, nearest, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
+        found[start : start + 512] = 1 - mean
+    return found
+
+
+def modified_z(values: np.ndarray) -> np.ndarray:
+    """Return the modified z-scores `0.6745 (x - median) / MAD` (Iglewicz and Hoaglin 1993)."""
+    middle = np.median(values)
+    spread = np.median(np.abs(values - middle))
+    return np.asarray(0.6745 * (values - middle) / max(float(spread), 1e-9))
+
+
+def hard_pairs(targets: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> tuple[Pair, ...]:
+    """Return the pairs of classes that are hard to tell apart, or that guessing tells apart as well; hardest first.
+
+    Args:
+        targets: int64 `(n,)`.
+        probabilities: `(n, c)`, cross-validated; rows of NaN are left out.
+        classes: The c names.
+    """
+    judged = np.isfinite(probabilities).all(axis=1)
+    targets, probabilities = targets[judged], probabilities[judged]
+    c = len(classes)
+    confusion = np.bincount(targets * c + probabilities.argmax(axis=1), minlength=c * c).reshape(c, c)
+    both = np.triu(confusion + confusion.T, k=1)
+    pairs = []
+    for a, b in np.argwhere(both > 0).tolist():
+        rows = np.flatnonzero((targets == a) | (targets == b))
+        first = probabilities[rows, a] > probabilities[rows, b]
+        is_first = targets[rows] == a
+        sizes = np.array([is_first.sum(), (~is_first).sum()])
+        if sizes.min() < MIN_PICTURES:
+            continue
+        hits = np.array([(first & is_first).sum(), (~first & ~is_first).sum()])
+        accuracy = Figure(*mean_of_proportions(hits, sizes))
+        if accuracy.value < HARD:
+            one, other = classes[a], classes[b]
+            pairs.append(Pair(one, other, accuracy, int(both[a, b]), int(sizes.sum()), accuracy.low <= 0.5))
+    return tuple(sorted(pairs, key=lambda pair: pair.accuracy.value))
+
+
+def measure_leakage(
+    features: np.ndarray,
+    targets: np.ndarray,
+    num_classes: int,
+    units: np.ndarray,
+    tested: np.ndarray,
+    leaking: np.ndarray,
+    seed: int = 0,
+) -> Leakage | None:
+    """Return the test accuracy with and without the leaking pictures among those that are learned from.
+
+    Of a linear head, which is what `fit` begins with, and of the nearest neighbour, which remembers what it has seen
+    as well as anything can: a network that is trained long stands between the two.
+
+    Args:
+        features: `(n, d)`.
+        targets: int64 `(n,)`.
+        num_classes: c.
+        units: int64 `(n,)`, equal for pictures that are the same, nearly, or of one group.
+        tested: bool `(n,)`, the pictures of the data's own test split.
+        leaking: bool `(n,)`, pictures outside it that share a unit with one in it.
+        seed: Of the head.
+    """
+    if not leaking.any():
+        return None
+    touched = np.isin(units, units[leaking]) & tested
+    present = np.unique(targets[~tested & ~leaking])
+    if len(present) < num_classes or not touched.any():
+        return None
+    of_tested = touched[tested]
+    inflation = []
+    for method in ("linear head", "nearest neighbour"):
+        right = [
+            _right(method, features, targets, num_classes, units, learned, tested, seed)
+            for learned in (~tested, ~tested & ~leaking)
+        ]
+        figures = [_figure(one) for one in right] + [_figure(one[of_tested]) for one in right]
+        inflation.append(Inflation(method, *figures))
+    return Leakage(int(leaking.sum()), int(touched.sum()), int(tested.sum()), tuple(inflation))
+
+
+def _right(
+    method: str,
+    features: np.ndarray,
+    targets: np.ndarray,
+    num_classes: int,
+    units: np.ndarray,
+    learned: np.ndarray,
+    tested: np.ndarray,
+    seed: int,
+) -> np.ndarray:
+    if method == "linear head":
+        fitted = LinearHead().fit(features[learned], targets[learned], num_classes, groups=units[learned], seed=seed)
+        named = probabilities(fitted.module, features[tested]).argmax(axis=1)
+    else:
+        rows = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+        named = targets[learned][(rows[tested] @ rows[learned].T).argmax(axis=1)]
+    return np.asarray(named == targets[tested])
+
+
+def _figure(right: np.ndarray) -> Figure:
+    return Figure(float(right.mean()), *wilson(int(right.sum()), len(right)))

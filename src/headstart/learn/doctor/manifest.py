@@ -1,0 +1,96 @@
+"""A manifest of the pictures without those that the user agrees to leave out. It is a new file; no other changes."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from headstart.core.errors import SettingError, unknown_name
+from headstart.core.findings import KINDS, Checkup
+from headstart.learn.dataset import read_dataset
+
+
+def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
+    """Return the kinds of findings that are named; `all` names every one.
+
+    Raises:
+        SettingError: There is no such kind.
+    """
+    named = tuple(dict.fromkeys(kinds))
+    for kind in named:
+        if kind != "all" and kind not in KINDS:
+            raise unknown_name("kind of finding", kind, [*KINDS, "all"], "`headstart check --help`")
+    return tuple(KINDS) if "all" in named else named
+
+
+def check_target(file: Path) -> None:
+    """Check that a manifest can be written without touching a file that is there.
+
+    Raises:
+        SettingError: It exists, is no CSV by its name, or its folder is missing.
+    """
+    if file.suffix.lower() != ".csv":
+        raise SettingError(f"the manifest {file} does not end in .csv: name it so, as that is what is written.")
+    if file.exists() or file.is_symlink():
+        raise SettingError(f"{file} is there already, and no file is changed: name another one.")
+    if not file.parent.is_dir():
+        raise SettingError(f"the folder {file.parent} for the manifest does not exist. Make it first.")
+
+
+def write_clean_manifest(data: Any, checkup: Checkup, leave_out: Sequence[str], file: Path) -> tuple[int, int]:
+    """Write the pictures of the data to a CSV file (`path,label[,split][,group]…`), without those of some findings.
+
+    Paths below the manifest's folder are written relative to it, others absolute.
+
+    Args:
+        data: What was examined.
+        checkup: What was found in it.
+        leave_out: Kinds of findings whose pictures are left out.
+        file: The new file.
+
+    Returns:
+        How many pictures were written, and how many left out.
+
+    Raises:
+        SettingError: The file exists or cannot be named so, a kind is unknown or was not looked for, or all pictures
+            of a class would be left out.
+    """
+    check_target(file)
+    kinds = check_kinds(leave_out)
+    unsought = [kind for kind in kinds if kind not in checkup.findings and "all" not in leave_out]
+    if unsought:
+        raise SettingError(f"{', '.join(unsought)} was not looked for: leave out --quick, or the kind.")
+    dropped = {suspect.path for kind in kinds for suspect in checkup.findings.get(kind, ())}
+    dataset = read_dataset(data, collect=True)
+    kept = [row for row, path in enumerate(dataset.paths) if path not in dropped]
+    lost = set(dataset.targets.tolist()) - set(dataset.targets[kept].tolist())
+    if lost:
+        names = ", ".join(dataset.classes[target] for target in sorted(lost))
+        raise SettingError(f"nothing would be left of the class {names}: leave out fewer kinds of findings.")
+    base = os.path.abspath(file.parent)
+    columns: dict[str, list[Any]] = {
+        "path": [_relative(dataset.paths[row], base) for row in kept],
+        "label": [dataset.classes[dataset.targets[row]] for row in kept],
+    }
+    for name, values in (("split", dataset.splits), ("group", dataset.groups)):
+        if values is not None:
+            columns[name] = [values[row] or "" for row in kept]
+    if dataset.columns is not None:
+        for name in dataset.columns.columns:
+            values = dataset.columns[name].iloc[kept]
+            columns[str(name)] = values.astype(object).where(values.notna(), "").tolist()
+    try:
+        with file.open("x", newline="", encoding="utf-8") as opened:
+            writer = csv.writer(opened)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+    except OSError as error:
+        raise SettingError(f"{file} cannot be written: {error.strerror}. Name another place.") from error
+    return len(kept), len(dataset) - len(kept)
+
+
+def _relative(path: str, base: str) -> str:
+    return os.path.relpath(path, base) if path.startswith(base.rstrip(os.sep) + os.sep) else path

@@ -1,0 +1,107 @@
+"""Findings about pictures that are the same, or nearly so: duplicates, contradictions, leaks between splits."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import numpy as np
+
+from headstart.core.findings import Suspect
+from headstart.core.text import shown
+from headstart.learn.dataset import own_test_split
+from headstart.learn.duplicates import components
+from headstart.learn.prepare import Prepared
+from headstart.learn.units import Units
+
+_RANK = {"train": 0, "validation": 1, "test": 2}
+
+
+def same_pictures(prepared: Prepared, units: Units) -> dict[str, tuple[Suspect, ...]]:
+    """Return the findings `leaks`, `contradictions` and `duplicates`; a picture is a duplicate if it is nothing worse.
+
+    Args:
+        prepared: The pictures and their split.
+        units: What is the same, nearly the same, or of one group.
+    """
+    dataset, records = prepared.dataset, prepared.records
+    roots = components(len(records), np.concatenate([units.identical, units.near]))
+    groups = [np.flatnonzero(roots == root).tolist() for root in np.unique(roots[np.unique(_all(units))])]
+    row_of = {path: row for row, path in enumerate(dataset.paths)}
+    leaks = []
+    folder = dataset.source if os.path.isdir(dataset.source) else os.path.dirname(dataset.source)
+    for path, reason in prepared.split.dropped:
+        row, reason = row_of[path], reason.replace(shown(folder) + os.sep, "")
+        others = [
+            i for i in np.flatnonzero(units.of == units.of[row]).tolist() if _side(prepared, i) != _side(prepared, row)
+        ]
+        leaks.append(_suspect(prepared, row, reason, 1.0 + len(others) / 1000, _near_first(units, row, others)))
+    worse = {suspect.path for suspect in leaks}
+    contradictions, duplicates = [], []
+    for members in groups:
+        labels = sorted({dataset.classes[dataset.targets[i]] for i in members})
+        if len(labels) > 1:
+            for i in members:
+                reason = f"{_how(prepared, members)} pictures are labelled {' and '.join(map(shown, labels))}"
+                contradictions.append(
+                    _suspect(prepared, i, reason, float(len(members)), [j for j in members if j != i])
+                )
+            worse |= {dataset.paths[i] for i in members}
+            continue
+        keep = max(members, key=lambda i: (_RANK.get(_side(prepared, i), 0), _pixels(prepared, i), -i))
+        for i in members:
+            if i == keep or dataset.paths[i] in worse:
+                continue
+            same = records[i].digest == records[keep].digest
+            reason = f"{'identical to' if same else 'nearly the same as'} {shown(_name(prepared, keep))}, which stays"
+            duplicates.append(_suspect(prepared, i, reason, 2.0 if same else 1.0, [keep]))
+    return {"leaks": tuple(leaks), "contradictions": tuple(contradictions), "duplicates": _worst_first(duplicates)}
+
+
+def leaking_rows(prepared: Prepared, units: Units) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return which pictures test, by the data's own split, and which others share a unit with one: bool `(n,)` each."""
+    own = own_test_split(prepared.dataset)
+    if own is None or prepared.dataset.splits is None:
+        return None
+    tested = np.asarray(prepared.dataset.splits == own)
+    return tested, ~tested & np.isin(units.of, units.of[tested])
+
+
+def _all(units: Units) -> np.ndarray:
+    return np.concatenate([units.identical, units.near]).ravel()
+
+
+def _how(prepared: Prepared, members: list[int]) -> str:
+    same = len({prepared.records[i].digest for i in members}) == 1
+    return f"these {len(members)} {'identical' if same else 'nearly identical'}"
+
+
+def _near_first(units: Units, row: int, others: Iterable[int]) -> list[int]:
+    """Return others with those that are the same as, or nearly the same as, `row` in front."""
+    pairs = np.concatenate([units.identical, units.near])
+    close = set(pairs[(pairs == row).any(axis=1)].ravel().tolist())
+    return sorted(others, key=lambda other: (other not in close, other))
+
+
+def _pixels(prepared: Prepared, row: int) -> int:
+    return prepared.records[row].width * prepared.records[row].height
+
+
+def _side(prepared: Prepared, row: int) -> str:
+    return "" if prepared.dataset.splits is None else str(prepared.dataset.splits[row])
+
+
+def _name(prepared: Prepared, row: int) -> str:
+    return os.path.basename(prepared.dataset.paths[row])
+
+
+def _suspect(prepared: Prepared, row: int, reason: str, score: float, others: Iterable[int] = ()) -> Suspect:
+    dataset = prepared.dataset
+    label = dataset.classes[dataset.targets[row]]
+    return Suspect(
+        dataset.paths[row], label, _side(prepared, row), reason, score, others=tuple(dataset.paths[i] for i in others)
+    )
+
+
+def _worst_first(suspects: list[Suspect]) -> tuple[Suspect, ...]:
+    return tuple(sorted(suspects, key=lambda suspect: -suspect.score))
