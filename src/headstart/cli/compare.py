@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,8 +45,10 @@ def command(data: str, picture: Path | None, quiet: bool, as_json: bool, **setti
     from headstart.core.errors import SettingError
 
     target = picture or Path(f"{Path(data).resolve().stem}-compare.png")
-    if not target.parent.is_dir() or target.is_dir():
-        raise SettingError(f"picture is {str(target)!r}, which cannot be written: give a file in a folder that exists.")
+    if not os.access(target.parent, os.W_OK) or target.is_dir():  # before any work
+        raise SettingError(
+            f"picture is {str(target)!r}, which cannot be written: give a file in a folder that exists and is yours."
+        )
     progress = ConsoleProgress(quiet=quiet or as_json)
     with progress.step("import libraries"):
         from headstart.learn.compare import compare

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,12 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     _legend(axes, comparison)
     figure.draw_without_rendering()  # the layout must stand before text can be kept from overlapping
     _name_backbones(axes, comparison, places)
-    canvas.print_png(path, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        canvas.print_png(temporary, metadata={"Software": None})  # type: ignore[no-untyped-call]
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _places(comparison: Comparison) -> dict[int, float]:
