@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from headstart.cli import main
 from headstart.core.errors import SettingError
@@ -80,7 +81,9 @@ def test_the_figures_are_those_of_an_own_cross_validation(pictures, found) -> No
 
 
 def test_the_same_seed_gives_the_same_comparison_and_the_cache_still_has_its_speed(pictures, found) -> None:
+    threads = torch.get_num_threads()
     again = compare(pictures, heads=("linear", "prototype"), folds=3, repeats=2, seed=3)
+    assert torch.get_num_threads() == threads
     for one, other in zip(found.scored, again.scored, strict=True):
         assert one.choice == other.choice
         assert one.folds.tolist() == other.folds.tolist()

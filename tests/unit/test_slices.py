@@ -76,6 +76,16 @@ def test_every_kind_of_missing_value_is_one_slice() -> None:
     assert {(row.value, row.n) for row in found.rows} == {("(none)", 12), ("x", 12)}
 
 
+def test_cells_that_hold_several_things_are_values_like_any_other() -> None:
+    columns = {
+        "tags": [np.array(["a", "b"]), [["c"], [1, 2]], {"d": 1}] * 12,
+        "box": [np.array([1.0])] * 18 + [[2.0, 3.0]] * 18,
+    }
+    found = slices(columns, *answers([1] * 36))
+    assert {row.n for row in found.rows if row.column == "tags"} == {12}
+    assert {row.value for row in found.rows if row.column == "box"} == {"[1.]", "[2.0, 3.0]"}
+
+
 def test_json_holds_the_whole_and_nothing_to_cut_is_no_error() -> None:
     found = slices({"camera": ["a", "b"] * 20}, *answers([1] * 40))
     text = json.loads(json.dumps(found.to_json(), allow_nan=False))

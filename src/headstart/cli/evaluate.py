@@ -73,7 +73,7 @@ def _show(model: str, data: str, result: DataEvaluation) -> None:
     classes = table("class", "pictures#", "precision#", "recall#", "most often taken for")
     for row in result.class_rows():
         classes.add_row(*row)
-    show(classes)
+    show(classes, width=WIDTH)
     if result.slices is not None:
         _show_slices(result.slices)
 

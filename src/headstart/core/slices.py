@@ -19,6 +19,7 @@ MIN_PICTURES, MAX_VALUES = 10, 50
 # Numeric columns with more values than this are cut at their quartiles.
 MAX_NUMBERS = 8
 MISSING = "(none)"
+_SEVERAL = (list, tuple, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _labels(values: list[Any]) -> list[str]:
 
 def _number(value: Any) -> float | None:
     """Return a finite number, or None; `007` is a name."""
-    if isinstance(value, bool) or (isinstance(value, str) and re.match(r"\s*[+-]?0\d", value)):
+    if isinstance(value, (bool, *_SEVERAL)) or (isinstance(value, str) and re.match(r"\s*[+-]?0\d", value)):
         return None
     try:
         number = float(value)
@@ -167,6 +168,8 @@ def _is_missing(value: Any) -> bool:
     """Whether there is no value: None, empty text, not-a-number, or what pandas writes for a missing one."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
+    if isinstance(value, _SEVERAL):  # a cell of a Parquet file may hold several things
+        return False
     return not value.strip() if isinstance(value, str) else bool(value != value)
 
 
