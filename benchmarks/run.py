@@ -22,7 +22,18 @@ from types import ModuleType
 from harness import Effort, NotMeasured, small_copy
 from rows import Row, not_measured, save, show
 
-BENCHMARKS = ("throughput", "accuracy", "whole", "startup", "memory", "vgg16", "prefix_cache", "far_data", "comparison")
+BENCHMARKS = (
+    "throughput",
+    "accuracy",
+    "whole",
+    "startup",
+    "memory",
+    "vgg16",
+    "prefix_cache",
+    "far_data",
+    "comparison",
+    "doctor",
+)
 PEERS = ("keras_frozen", "keras_last4", "pytorch_tutorial", "fastai_finetune")
 DATA = Path(os.environ.get("HEADSTART_SHARED") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
