@@ -174,6 +174,19 @@ def test_leaks_inflate_what_remembers_and_the_score_without_them_is_the_honest_o
     assert judge.measure_leakage(features, targets, 2, np.arange(200), tested, np.zeros(200, bool)) is None
 
 
+def test_no_label_is_judged_where_the_head_is_not_shown_to_be_better_than_guessing(
+    make_picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    for i in range(8):  # both classes are dots
+        make_picture(tmp_path / "data" / "ab"[i % 2] / f"{i}.jpg", "dots", seed=i)
+    found, _ = examine(tmp_path / "data")
+    assert found.findings["labels"] == ()
+    assert any(note.startswith("Labels were not judged") for note in found.notes)
+    sure = np.tile([[0.9, 0.1], [0.1, 0.9]], (20, 1))
+    assert judge.better_than_guessing(np.tile([0, 1], 20), sure, 2)
+    assert not judge.better_than_guessing(np.repeat([0, 1], 20), sure, 2)
+
+
 # Pixels and files
 
 

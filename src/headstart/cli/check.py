@@ -63,9 +63,11 @@ def command(
         check_target(write_manifest)
     progress = ConsoleProgress(quiet=quiet or as_json)
     checkup, prepared = examine(data, backbone=None if quick else backbone, seed=seed, progress=progress)
+    if "all" in leave_out.split(","):
+        kinds = tuple(kind for kind in kinds if kind in checkup.findings)
     written = None
     if write_manifest is not None:
-        written = write_clean_manifest(data, checkup, _sought(kinds, checkup, leave_out), write_manifest)
+        written = write_clean_manifest(data, checkup, kinds, write_manifest)
     if html is not None:
         write_page(checkup, html)
     if as_json:
@@ -84,11 +86,6 @@ def command(
         show(f"{html}: the findings with their pictures")
     if written is not None:
         show(f"{write_manifest}: {written[0]:,} pictures; {written[1]:,} left out ({', '.join(kinds)})")
-
-
-def _sought(kinds: tuple[str, ...], checkup: Checkup, leave_out: str) -> tuple[str, ...]:
-    """Return the kinds to leave out; `all` means all that were looked for."""
-    return tuple(kind for kind in kinds if kind in checkup.findings) if "all" in leave_out.split(",") else kinds
 
 
 def _show_counts(checkup: Checkup) -> None:

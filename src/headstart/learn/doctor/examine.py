@@ -87,6 +87,12 @@ def _with_features(
         far = judge.distances(features, units.of, seed)
         around = leaking_rows(prepared, units)
         leakage = None if around is None else judge.measure_leakage(features, targets, c, units.of, *around, seed)
+    notes = checkup.notes
+    if not judge.better_than_guessing(targets, probabilities, c):
+        doubted = np.zeros_like(doubted)
+        line = "Labels were not judged: a head on the features is not shown to be better than guessing. Add pictures."
+        progress.note(line)
+        notes = (*notes, line)
     judged = np.isfinite(probabilities).all(axis=1)
     right = int((probabilities[judged].argmax(axis=1) == targets[judged]).sum())
     found = {
@@ -101,6 +107,7 @@ def _with_features(
         leakage=leakage,
         accuracy=Figure(right / int(judged.sum()), *wilson(right, int(judged.sum()))) if judged.any() else None,
         backbone=network.name,
+        notes=notes,
     )
 
 

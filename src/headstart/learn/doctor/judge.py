@@ -106,6 +106,19 @@ def modified_z(values: np.ndarray) -> np.ndarray:
     return np.asarray(0.6745 * (values - middle) / max(float(spread), 1e-9))
 
 
+def better_than_guessing(targets: np.ndarray, probabilities: np.ndarray, num_classes: int) -> bool:
+    """Whether cross-validated probabilities name classes better than chance does, as far as can be known.
+
+    The 95 % interval of balanced accuracy lies above one over the number of classes.
+    """
+    judged = np.isfinite(probabilities).all(axis=1)
+    own, right = targets[judged], probabilities[judged].argmax(axis=1) == targets[judged]
+    sizes = np.bincount(own, minlength=num_classes)
+    if not sizes.any():
+        return False
+    return mean_of_proportions(np.bincount(own[right], minlength=num_classes), sizes)[1] > 1 / num_classes
+
+
 def hard_pairs(targets: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> tuple[Pair, ...]:
     """Return the pairs of classes that are hard to tell apart, or that guessing tells apart as well; hardest first.
 

@@ -14,6 +14,8 @@ from headstart.learn.duplicates import components
 from headstart.learn.prepare import Prepared
 from headstart.learn.units import Units
 
+# Of a group of a thousand pictures not all are named beside each.
+MAX_OTHERS = 10
 _RANK = {"train": 0, "validation": 1, "test": 2}
 
 
@@ -97,10 +99,8 @@ def _name(prepared: Prepared, row: int) -> str:
 
 def _suspect(prepared: Prepared, row: int, reason: str, score: float, others: Iterable[int] = ()) -> Suspect:
     dataset = prepared.dataset
-    label = dataset.classes[dataset.targets[row]]
-    return Suspect(
-        dataset.paths[row], label, _side(prepared, row), reason, score, others=tuple(dataset.paths[i] for i in others)
-    )
+    label, named = dataset.classes[dataset.targets[row]], tuple(dataset.paths[i] for i in others)[:MAX_OTHERS]
+    return Suspect(dataset.paths[row], label, _side(prepared, row), reason, score, others=named)
 
 
 def _worst_first(suspects: list[Suspect]) -> tuple[Suspect, ...]:
