@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from headstart.core.metrics import evaluate
     from headstart.core.predictor import Predictor
     from headstart.core.preprocessing import Preprocessing
+    from headstart.face import explain
     from headstart.learn.classifier import ImageClassifier
     from headstart.learn.dataset import read_dataset
     from headstart.learn.features.transformer import FeatureExtractor, extract_features
@@ -30,6 +31,7 @@ __all__ = [
     "Preprocessing",
     "__version__",
     "evaluate",
+    "explain",
     "extract_features",
     "load",
     "load_backbone",
@@ -43,6 +45,7 @@ _HOMES = {
     "Predictor": "headstart.core.predictor",
     "Preprocessing": "headstart.core.preprocessing",
     "evaluate": "headstart.core.metrics",
+    "explain": "headstart.face",
     "extract_features": "headstart.learn.features.transformer",
     "load": "headstart.core.artifact",
     "load_backbone": "headstart.networks",

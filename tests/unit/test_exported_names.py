@@ -18,6 +18,7 @@ PUBLIC = [
     "Preprocessing",
     "__version__",
     "evaluate",
+    "explain",
     "extract_features",
     "load",
     "load_backbone",

@@ -15,6 +15,7 @@ VERBS = {
     "predict": "Name what is in pictures.",
     "evaluate": "Measure a model on labelled pictures it has not seen.",
     "compare": "Choose a backbone, a head and a method on the same splits of the same pictures.",
+    "explain": "Show where a model looked in pictures, and the training pictures most like them.",
     "check": "Say what is wrong with a folder of labelled pictures.",
     "preview": "Draw what the network sees of pictures: crop, plain and augmented.",
     "recipes": "List the tutorials that fit --recipe runs.",

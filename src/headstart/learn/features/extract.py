@@ -19,6 +19,7 @@ from headstart.core.errors import DataError, ImageError
 from headstart.core.pictures import Picture
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE
+from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
 from headstart.core.runtime import Precision
 from headstart.learn.augment import Augmentation, view_generator
@@ -311,18 +312,43 @@ def _key(content: str, view: int, how: FeatureSettings) -> bytes:
 
 
 def _store(backbone: Backbone, cut: str | None, precision: Precision, shape: tuple[int, ...]) -> Store:
+    identity = backbone.weights.identity
+    return feature_space(backbone.name, identity, backbone.pooling, backbone.preprocessing, precision, shape, cut=cut)
+
+
+def feature_space(
+    name: str,
+    weights: str,
+    pooling: str,
+    preprocessing: Preprocessing,
+    precision: str,
+    shape: tuple[int, ...],
+    *,
+    cut: str | None,
+) -> Store:
+    """Return the part of the cache that holds the features of one network, named by all that determines them.
+
+    Args:
+        name: Of the backbone.
+        weights: Identity of its weights.
+        pooling: How the features are pooled.
+        preprocessing: What pictures go through.
+        precision: What the features are computed in.
+        shape: Of one picture's features.
+        cut: The stage that the features go into; None where they are the network's output.
+    """
     about = {
         "version": VERSION,
-        "backbone": backbone.name,
-        "weights": backbone.weights.identity,
+        "backbone": name,
+        "weights": weights,
         "features": "x".join(map(str, shape)),
         "cut": cut,
-        "pooling": backbone.pooling,
+        "pooling": pooling,
         "precision": precision,
-        "preprocessing": backbone.preprocessing.to_json(),
+        "preprocessing": preprocessing.to_json(),
     }
-    name = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
-    return Store(name, about, shape)
+    identity = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    return Store(identity, about, shape)
 
 
 def graph_identity(backbone: Backbone, cut: str | None) -> str:

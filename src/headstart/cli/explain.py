@@ -1,0 +1,135 @@
+"""`headstart explain MODEL PICTURE…`: where the model looked, drawn over the picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+if TYPE_CHECKING:
+    from headstart.use.explain import Explanation
+
+
+@click.command("explain")
+@click.argument("model", type=click.Path())
+@click.argument("pictures", nargs=-1, required=True, metavar="PICTURE…")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("explained"), show_default=True)
+@click.option("--class", "target", help="The class to explain; left out, each picture's most probable one.")
+@click.option(
+    "--method", default="auto", show_default=True, help="gradcam (needs torch), occlusion (needs only the model)."
+)
+@click.option("--data", type=click.Path(), help="What MODEL was fitted on: name the most similar training pictures.")
+@click.option("--similar", "count", type=click.IntRange(1, 100), default=5, show_default=True, help="How many of them.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a picture.")
+def command(
+    model: str,
+    pictures: tuple[str, ...],
+    out: Path,
+    target: str | None,
+    method: str,
+    data: str | None,
+    count: int,
+    as_json: bool,
+) -> None:
+    """Show where MODEL looked in pictures: files, folders or globs. A PNG for each is written into the folder OUT.
+
+    Bright places speak for the class; the network did not see what is dark. A picture that cannot be read is said and
+    the others go on; the exit code is then 1.
+    """
+    from headstart.cli.console import ConsoleProgress
+    from headstart.core.artifact import load
+    from headstart.core.errors import SettingError
+    from headstart.core.pictures import expand
+    from headstart.use.explain import Method, explain_pictures
+
+    predictor = load(model)
+    similar: Callable[[Any], Any] | None = None
+    if data is not None:
+        from headstart.learn.similar import TrainingPictures
+
+        training = TrainingPictures(predictor, data, progress=ConsoleProgress(quiet=as_json))
+        similar = partial(training.most_similar, count=count)
+
+    explained = explain_pictures(
+        predictor, expand(pictures), target=target, method=cast(Method, method), similar=similar
+    )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        broken = _write(explained, out, as_json)
+    except OSError as error:
+        raise SettingError(
+            f"{out} cannot be written: {error.strerror or error}. Choose another folder with --out."
+        ) from None
+    if broken:
+        sys.exit(1)
+
+
+def _write(explained: Iterator[Explanation], out: Path, as_json: bool) -> int:
+    """Write the overlays and tell of each as it comes; return how many pictures could not be read."""
+    from headstart.core.text import shown
+
+    taken: set[str] = set()
+    broken = 0
+    for one in explained:
+        if one.error is not None:
+            broken += 1
+            click.echo(f"headstart: {shown(one.name)}: {one.error}", err=True)
+            if as_json:
+                click.echo(json.dumps({"path": shown(one.name), "error": one.error}, ensure_ascii=False))
+            continue
+        file = out / _free_name(Path(one.name).stem, taken)
+        _save(one, file)
+        if as_json:
+            click.echo(json.dumps(_as_json(one, file), ensure_ascii=False))
+            continue
+        click.echo(f"{shown(one.name)}  {one.target} {one.probability:.3f}  {shown(file)}")
+        for path, label, similarity in one.similar:
+            click.echo(f"    {similarity:.3f}  {label}  {shown(path)}")
+    return broken
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    """Return a name for the overlay of a picture that no other picture of this run has."""
+    number, name = 1, f"{stem}-heat.png"
+    while name in taken:
+        number += 1
+        name = f"{stem}-heat-{number}.png"
+    taken.add(name)
+    return name
+
+
+def _save(one: Explanation, file: Path) -> None:
+    """Write an overlay, whole or not at all."""
+    from PIL import Image
+
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        Image.fromarray(one.overlay()).save(temporary, "PNG")
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _as_json(one: Explanation, file: Path) -> dict[str, Any]:
+    from headstart.core.text import shown
+
+    peak = one.peak()
+    return {
+        "path": shown(one.name),
+        "label": one.label,
+        "class": one.target,
+        "probability": round(one.probability, 6),
+        "method": one.method,
+        "overlay": shown(file),
+        "peak": None if peak is None else [round(share, 4) for share in peak],
+        "similar": [
+            {"path": shown(path), "label": label, "similarity": round(similarity, 4)}
+            for path, label, similarity in one.similar
+        ],
+    }
