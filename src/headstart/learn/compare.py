@@ -358,7 +358,7 @@ def _afford(
             continue
         spent += needed
         affordable.append(choice)
-        progress.note(f"{choice.name} takes about {needed:.0f} s ({fits} fits); --budget sets a limit.")
+        progress.note(f"{choice.name} takes about {needed:.0f} s of training ({fits} fits); a budget sets a limit.")
     return affordable, left_out
 
 
