@@ -62,8 +62,8 @@ class Network:
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise ModelError(f"{path} is not a network OpenVINO can run ({reason}). Make the model again.") from error
-        # OpenVINO's binding sets up its table of array types on first use, holding a C++ guard while it waits for Python's
-        # lock: two threads that both come first wait for each other for ever. So the first use is here, in one thread.
+        # OpenVINO's binding sets up its table of array types on first use, holding a C++ guard while it waits for
+        # Python's lock: two threads that both come first wait for each other for ever. So the first use is here.
         openvino.Tensor(np.zeros(1, np.uint8), shared_memory=True)
         self.outputs = tuple(output.get_any_name() for output in self._compiled.outputs)
         self._local = threading.local()

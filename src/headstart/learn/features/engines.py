@@ -21,7 +21,9 @@ from headstart.core.progress import Progress
 from headstart.core.runtime import Network, Precision, cores, has_bfloat16
 from headstart.networks.export import to_onnx
 
-MIN_COSINE = 0.999
+# Of the pictures' features on average, and of each single one: bfloat16 gives Lite0 0.9994 on average, and down to 0.997
+# for a picture with little in it.
+MIN_COSINE, MIN_COSINE_OF_ONE = 0.999, 0.995
 OUTPUT = "features"
 
 
@@ -143,15 +145,16 @@ def choose_engine(
                 if device == "cpu"
                 else TorchEngine(network, device, attempt)
             )
-            agreement = cosine(engine.run(samples), reference)
+            agreement = cosines(engine.run(samples), reference)
         except (HeadstartError, RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
             progress.note(f"The fast engine cannot run this network ({_first_line(error)}); torch does.")
             break
-        if agreement >= MIN_COSINE:
+        if agreement.mean() >= MIN_COSINE and agreement.min() >= MIN_COSINE_OF_ONE:
             return engine
         progress.note(
-            f"{engine.name} in {attempt} gives features that differ from torch in float32 "
-            f"(cosine {agreement:.4f}, at least {MIN_COSINE} wanted); not used."
+            f"{engine.name} in {attempt} gives features that differ from torch in float32 (mean cosine "
+            f"{agreement.mean():.4f}, worst {agreement.min():.4f}; {MIN_COSINE} and {MIN_COSINE_OF_ONE} are wanted): "
+            "not used."
         )
     return TorchEngine(network, "cpu")
 
@@ -165,14 +168,16 @@ def graph_file(network: nn.Module, identity: str, image_size: tuple[int, int]) -
     return path
 
 
-def cosine(features: np.ndarray, reference: np.ndarray) -> float:
-    """Return the smallest cosine similarity between the rows of two arrays `(n, …)`; equal zero rows give 1."""
+def cosines(features: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the cosine similarities between the rows of two arrays `(n, …)`, float64 `(n,)`.
+
+    Equal rows of zeros give 1, and anything that is not finite -1.
+    """
     a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (features, reference))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    if not np.isfinite(norms).all():
-        return -1.0
-    similarity = np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), (a == b).all(axis=1))
-    return float(similarity.min())
+    with np.errstate(invalid="ignore"):
+        similar = np.where(norms > 0, (a * b).sum(axis=1) / np.where(norms > 0, norms, 1), (a == b).all(axis=1))
+    return np.where(np.isfinite(norms), similar, -1.0)
 
 
 def _first_line(error: BaseException) -> str:

@@ -261,9 +261,9 @@ def network_shape(backbone: Backbone, cut: str | None) -> tuple[int, ...]:
 
 
 def _samples(pictures: Sequence[Picture], backbone: Backbone) -> np.ndarray:
-    """Return up to four of the pictures as the network sees them, spread over the whole, for the engine's check."""
+    """Return up to eight of the pictures as the network sees them, spread over the whole, for the engine's check."""
     loaded = []
-    for picture in pictures[:: max(1, len(pictures) // 4)][:4]:
+    for picture in pictures[:: max(1, len(pictures) // 8)][:8]:
         try:
             loaded.append(sources.load(picture, backbone.preprocessing))
         except ImageError:  # told by `_compute`, together with all others
