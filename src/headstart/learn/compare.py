@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +40,7 @@ from headstart.learn.finetune.source import Pictures
 from headstart.learn.finetune.unfreezing import plan
 from headstart.learn.heads import HEADS, make_head
 from headstart.learn.heads.folds import deal_folds
+from headstart.learn.heads.threads import few_threads
 from headstart.learn.methods.finetune import fit_finetune
 from headstart.learn.methods.frozen import probabilities
 from headstart.learn.prepare import Prepared, prepare
@@ -54,8 +54,6 @@ FOLDS, REPEATS = 5, 5
 FINETUNE_REPEATS = 1
 # One of so many parts of a fold's training pictures validates its fine-tuning, as `validation_size` does in `fit`.
 VALIDATION_PARTS = 6
-# Numbers in the features of all pictures up to which one thread is enough.
-SMALL = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -264,7 +262,7 @@ def _score_frozen(ground: Ground, choice: Choice, backbone: Backbone, x: np.ndar
         sizes.append(_megabytes(backbone.network, fitted.module))
         return probabilities(fitted.module, x[outside, 0])
 
-    with _few_threads(x):
+    with few_threads(x):
         return _score(ground, choice, ground.parts, judge, sizes, progress)
 
 
@@ -396,18 +394,3 @@ def _seed(ground: Ground, fold: int) -> int:
 def _megabytes(*modules: torch.nn.Module) -> float:
     tensors = [tensor for module in modules for tensor in module.state_dict().values()]
     return float(sum(tensor.numel() * tensor.element_size() for tensor in tensors)) / 1e6
-
-
-@contextmanager
-def _few_threads(x: np.ndarray) -> Iterator[None]:
-    """One thread for small matrices: more of them wait for each other longer than they compute.
-
-    On a busy machine with two cores a linear head of 196 pictures took 0.04 s with one thread and 4 s with two.
-    """
-    threads = torch.get_num_threads()
-    if x.size <= SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

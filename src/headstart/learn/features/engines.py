@@ -21,8 +21,8 @@ from headstart.core.progress import Progress
 from headstart.core.runtime import Network, Precision, cores, has_bfloat16
 from headstart.networks.export import to_onnx
 
-# Of the pictures' features on average, and of each single one: bfloat16 gives Lite0 0.9994 on average, and down to 0.997
-# for a picture with little in it.
+# Of the pictures' features on average, and of each single one: bfloat16 gives Lite0 0.9994 on average, and down to
+# 0.997 for a picture with little in it.
 MIN_COSINE, MIN_COSINE_OF_ONE = 0.999, 0.995
 OUTPUT = "features"
 

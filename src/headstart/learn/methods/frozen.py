@@ -21,6 +21,7 @@ from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import FeatureSettings, backbone_graph, extract
 from headstart.learn.heads import ClassWeight, FittedHead, Head, SingleOutput
 from headstart.learn.heads.folds import deal_folds
+from headstart.learn.heads.threads import few_threads
 from headstart.learn.methods.trained import Trained
 from headstart.learn.prepare import Prepared
 from headstart.learn.split import cross_validation_folds
@@ -86,7 +87,7 @@ def fit_frozen(
         return Outcomes(dataset.classes, tuple(dataset.paths[row] for row in rows[held_out]), y[held_out], named)
 
     judged = crossed = said = all_said = None
-    with progress.step("fit head"):
+    with progress.step("fit head"), few_threads(x):
         if prepared.cross_validate:
             crossed, named = _cross_validate(prepared, head, x, class_weight=class_weight, seed=seed)
             said = all_said = outcomes(rows, named)
