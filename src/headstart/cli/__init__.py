@@ -17,6 +17,7 @@ VERBS = {
     "compare": "Choose a backbone, a head and a method on the same splits of the same pictures.",
     "explain": "Show where a model looked in pictures, and the training pictures most like them.",
     "check": "Say what is wrong with a folder of labelled pictures.",
+    "export": "Write a model for another runtime, proved on pictures.",
     "preview": "Draw what the network sees of pictures: crop, plain and augmented.",
     "recipes": "List the tutorials that fit --recipe runs.",
     "summary": "Show a network layer group by layer group, trainable or frozen.",

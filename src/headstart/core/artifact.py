@@ -31,16 +31,21 @@ WEIGHTS = "weights.safetensors"
 
 
 def load(folder: str | os.PathLike[str], *, precision: Precision = "float32") -> Predictor:
-    """Return the `Predictor` of a model folder.
+    """Return the `Predictor` of a model folder, or of a model that `headstart export` wrote for ONNX or OpenVINO.
 
     Args:
-        folder: What `ImageClassifier.save` or `headstart fit` wrote.
+        folder: What `ImageClassifier.save` or `headstart fit` wrote, or an exported folder, `.onnx` or `.xml` file.
         precision: What the network computes in; float32 gives the same answer on every machine.
 
     Raises:
         ModelError: There is no model, it is damaged, or it was written by a newer version of headstart.
     """
+    from headstart.core import exported
+
     folder = Path(folder).absolute()
+    file = exported.network_file(folder)
+    if file is not None:
+        return exported.load(file, precision=precision)
     description = read_description(folder)
     verify_file(folder, NETWORK, description)
     return Predictor(
@@ -60,22 +65,39 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        version = int(description["format_version"])
-        if version > FORMAT_VERSION:
-            raise ModelError(
-                f"{folder} has model format {version}, and this headstart reads up to {FORMAT_VERSION}: "
-                "pip install --upgrade headstart."
-            )
-        Preprocessing.from_json(description["preprocessing"])
-        if not (isinstance(description["classes"], list) and isinstance(description["files"], dict)):
-            raise TypeError("classes or files are of the wrong type")
+        description = check_description(json.loads(path.read_text(encoding="utf-8")), folder)
+        if not isinstance(description["files"], dict):
+            raise TypeError("files are of the wrong type")
     except (FileNotFoundError, NotADirectoryError):
         raise ModelError(
             f"{folder} is no model folder: it has no {DESCRIPTION}. Name a folder that `headstart fit` wrote."
         ) from None
     except (OSError, ValueError, KeyError, TypeError, SettingError) as error:
         raise ModelError(f"{path} is damaged ({error}). Restore it or fit the model again.") from error
+    return description
+
+
+def check_description(description: Any, source: Path) -> dict[str, Any]:
+    """Return a description as it is when it can be used, wherever it was written.
+
+    Args:
+        description: What `model.json`, or the metadata of an exported model, holds.
+        source: Where, for the message.
+
+    Raises:
+        ModelError: It is of a newer format.
+        ValueError, KeyError, TypeError, SettingError: It is damaged.
+    """
+    version = int(description["format_version"])
+    if version > FORMAT_VERSION:
+        raise ModelError(
+            f"{source} has model format {version}, and this headstart reads up to {FORMAT_VERSION}: "
+            "pip install --upgrade headstart."
+        )
+    Preprocessing.from_json(description["preprocessing"])
+    classes = description["classes"]
+    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        raise TypeError("classes are of the wrong type")
     return dict(description)
 
 
@@ -107,6 +129,19 @@ def new_model_folder(target: Path) -> Iterator[Path]:
         ModelError: `target` holds something else, or cannot be written.
     """
     check_target(target)
+    with new_folder(target) as temporary:
+        yield temporary
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` that takes its place when the block ends well, else vanishes.
+
+    Whoever calls has made sure that what stands at `target` may be replaced.
+
+    Raises:
+        ModelError: `target` cannot be written.
+    """
     target = target.absolute()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

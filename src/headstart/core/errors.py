@@ -6,6 +6,7 @@
     ├── ImageError      one picture cannot be read
     ├── WeightsError    pretrained weights are missing, damaged or of another network
     ├── ModelError      a model folder cannot be read or written
+    ├── ExportError     an exported model does not say what the original says
     ├── CacheError      the feature cache cannot be used
     └── TrainingError   training cannot go on: the loss explodes, or memory is short
 
@@ -41,6 +42,10 @@ class WeightsError(HeadstartError):
 
 class ModelError(HeadstartError):
     """A model folder cannot be read or written."""
+
+
+class ExportError(HeadstartError):
+    """An exported model does not say what the original says; the message has a table of what differs."""
 
 
 class CacheError(HeadstartError):

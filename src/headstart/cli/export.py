@@ -1,0 +1,109 @@
+"""`headstart export MODEL --to FORMAT`: the model for another runtime, proved on pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from headstart.core.predictor import Predictor
+    from headstart.use.exporters.contract import Number
+    from headstart.use.exporters.write import Data, Export
+
+
+@click.command("export")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--to", "form", required=True, help="onnx, openvino, torch, litert or bundle (runs by itself).")
+@click.option("--fp16", "number", flag_value="float16", help="Keep the weights in 16 bits: half the size.")
+@click.option("--int8", "number", flag_value="int8", help="Quantise to 8 bits, calibrated and measured on --data.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to write.  [default: MODEL-FORMAT]")
+@click.option("--data", type=click.Path(), help="Pictures to prove it on; for --int8 those the model was fitted on.")
+@click.option("--max-loss", type=click.FloatRange(0, 1), help="Most accuracy that --int8 may lose.  [default: 0.01]")
+@click.option("--force", is_flag=True, help="Write --int8 even if it loses more.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def command(
+    model: Path,
+    form: str,
+    number: Number | None,
+    out: Path | None,
+    data: str | None,
+    max_loss: float | None,
+    force: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Write MODEL for another runtime, with its classes and preprocessing inside.
+
+    The export is compared with the model on pictures (--data, else generated ones) and on odd ones (grey, CMYK, EXIF,
+    16 bits, 1 pixel, huge, …). Where the two differ, the pictures are listed and nothing is written.
+    """
+    from headstart.cli.console import ConsoleProgress
+    from headstart.core.artifact import load
+    from headstart.use.exporters.write import MAX_LOSS, export_model
+
+    progress = ConsoleProgress(quiet=quiet or as_json)
+    predictor, kept = load(model), number or "float32"
+    suffix = {"float32": "", "float16": "-fp16", "int8": "-int8"}[kept]
+    done = export_model(
+        predictor,
+        out or model.with_name(f"{model.name}-{form}{suffix}"),
+        form,
+        number=kept,
+        data=None if data is None else _data(data, predictor, labelled=kept == "int8"),
+        max_loss=MAX_LOSS if max_loss is None else max_loss,
+        force=force,
+        progress=progress,
+    )
+    if as_json:
+        click.echo(json.dumps(done.to_json(), ensure_ascii=False))
+    else:
+        _show(done)
+
+
+def _data(name: str, predictor: Predictor, *, labelled: bool) -> Data:
+    """Read labelled pictures, or, where labels are not needed and there are none, pictures."""
+    from headstart.core.errors import DataError
+    from headstart.core.pictures import find_files
+    from headstart.use.exporters.write import Data
+
+    found = [str(path) for path in find_files(name)]
+    if found and not labelled:
+        return Data(found)
+    import numpy as np
+
+    from headstart.learn.dataset import read_dataset
+
+    dataset = read_dataset(name, for_training=False, collect=True)
+    unknown = [kind for kind in dataset.classes if kind not in predictor.classes]
+    if unknown:
+        raise DataError(f"{name} has the class {unknown[0]!r}, which the model does not know. Rename or remove it.")
+    index = {kind: row for row, kind in enumerate(predictor.classes)}
+    return Data(dataset.paths, np.array([index[dataset.classes[target]] for target in dataset.targets]))
+
+
+def _show(done: Export) -> None:
+    from headstart.cli.console import show, size, table
+
+    proof = done.proof
+    lines: list[Any] = [
+        f"{done.folder}: {done.form} in {done.number}, {size(done.size)}",
+        f"Proved in {proof.engine} on {proof.ordinary} pictures and {proof.odd} odd ones: the same label on "
+        f"{proof.same_label} of {proof.ordinary + proof.odd}, probabilities within {proof.largest:.2g}",
+    ]
+    if done.accuracy is not None:
+        cost = done.accuracy
+        made = table("", "before#", "after#")
+        made.add_row(
+            f"accuracy on {cost.n:,} pictures",
+            *(f"{f.value:.4f} ({f.low:.3f} to {f.high:.3f})" for f in (cost.before, cost.after)),
+        )
+        made.add_row("pictures/s, network alone", *(f"{speed:,.0f}" for speed in cost.speed))
+        made.add_row("size", *(size(number) for number in cost.size))
+        lines += [made, f"Change of accuracy {cost.change:+.4f}; McNemar's exact test: p = {cost.p:.2g}"]
+    if done.form in ("onnx", "openvino"):
+        lines.append(f"Next: headstart predict {done.folder} PICTURE…")
+    show(*lines)

@@ -1,0 +1,49 @@
+"""OpenVINO: `model.xml` and `model.bin`, the fastest form on Intel and other x86 processors; int8 through NNCF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headstart.core import exported
+from headstart.core.artifact import file_sha256
+from headstart.core.predictor import Predictor
+from headstart.core.runtime import Network, cores
+from headstart.use.exporters.contract import Exported, How, Number
+from headstart.use.exporters.metadata import as_text, describe
+
+PRECISIONS: tuple[Number, ...] = ("float32", "float16", "int8")
+
+
+def export(predictor: Predictor, folder: Path, how: How) -> None:
+    """Write `model.xml`, which carries the description and the sha256 of the weights, and `model.bin`.
+
+    Raises:
+        SettingError: int8 is asked for and NNCF is not installed.
+    """
+    import openvino
+
+    model = openvino.Core().read_model(str(predictor.network_file))
+    packages: tuple[str, ...] = ("openvino",)
+    if how.number == "int8":
+        from headstart.use.exporters.quantize import quantize_openvino
+
+        model, packages = quantize_openvino(model, how.calibration), ("openvino", "nncf")
+    file = folder / exported.OPENVINO
+    openvino.save_model(model, str(file), compress_to_fp16=how.number == "float16")
+    # Written twice, because only the first writing tells what the weights' sha256 is.
+    weights = file_sha256(file.with_suffix(".bin"))
+    model.set_rt_info(as_text(describe(predictor, "openvino", how, packages, weights=weights)), [exported.KEY])
+    openvino.save_model(model, str(file), compress_to_fp16=how.number == "float16")
+
+
+def load(folder: Path) -> Exported:
+    """Read the model back.
+
+    Raises:
+        ModelError: It is damaged, or `model.bin` is not the one that was written.
+    """
+    import openvino
+
+    file = folder / exported.OPENVINO
+    description = exported.read_metadata(file)
+    return Exported(description, Network(file, streams=cores()).run, f"OpenVINO {openvino.__version__.split('-')[0]}")
