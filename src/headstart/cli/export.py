@@ -106,4 +106,6 @@ def _show(done: Export) -> None:
         lines += [made, f"Change of accuracy {cost.change:+.4f}; McNemar's exact test: p = {cost.p:.2g}"]
     if done.form in ("onnx", "openvino"):
         lines.append(f"Next: headstart predict {done.folder} PICTURE…")
+    if done.form == "bundle":
+        lines.append(f"Also as {done.folder}.zip. Next: python {done.folder}/predict.py PICTURE…")
     show(*lines)

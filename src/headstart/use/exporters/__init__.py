@@ -18,6 +18,8 @@ EXPORTERS = {
     "onnx": "headstart.use.exporters.to_onnx",
     "openvino": "headstart.use.exporters.to_openvino",
     "torch": "headstart.use.exporters.to_torch",
+    "litert": "headstart.use.exporters.to_litert",
+    "bundle": "headstart.use.exporters.to_bundle",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,11 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 def odd_pictures() -> dict[str, bytes]:
     """Return a picture file of each odd kind by name, most of them of the same gradient."""
+    return dict(_odd_pictures())
+
+
+@cache  # the huge one and AVIF take half a second to write
+def _odd_pictures() -> dict[str, bytes]:
     from PIL import Image
 
     rgb = Image.fromarray(gradient())

@@ -96,6 +96,8 @@ def export_model(
     if number not in module.PRECISIONS:
         raise SettingError(f"{form} is written in {' or '.join(module.PRECISIONS)}, not in {number}. Choose another.")
     check_target(target)
+    if form == "bundle" and not target.exists() and target.with_name(f"{target.name}.zip").exists():
+        raise ModelError(f"{target}.zip exists: nothing was written. Move it away, or choose another name with --out.")
     learned, unseen = _by_training(predictor, data) if number == "int8" else ([], _rows(data))
     calibration = _calibration(predictor, data, learned) if data is not None and number == "int8" else None
     if number == "int8" and calibration is None:
@@ -113,6 +115,10 @@ def export_model(
             _judge(accuracy, max_loss, force, progress)
         done = Export(target, form, number, folder_size(folder), proof, accuracy)
         write_record(folder, done)
+    if form == "bundle":
+        from headstart.use.exporters.to_bundle import write_zip
+
+        write_zip(target)
     return done
 
 
@@ -185,7 +191,8 @@ def _by_training(predictor: Predictor, data: Data | None) -> tuple[list[int], li
     if not learned or not others:
         raise DataError(
             f"of the {len(data.paths):,} pictures {len(learned):,} were learned from and {len(others):,} were not: "
-            "int8 needs some of both, to calibrate and to measure. Give the whole data that the model was fitted on."
+            "int8 needs some of both, to calibrate and to measure. Give what the model was fitted on, with pictures "
+            "that it did not learn from."
         )
     return learned, others
 
@@ -261,7 +268,8 @@ def _judge(accuracy: BeforeAndAfter, max_loss: float, force: bool, progress: Pro
         return
     told = (
         f"int8 names {accuracy.after.value:.4f} of {accuracy.n:,} pictures right, the original "
-        f"{accuracy.before.value:.4f} (McNemar's test: p = {accuracy.p:.2g}): {loss:.4f} less, where at most {max_loss:g} is allowed"
+        f"{accuracy.before.value:.4f} (McNemar's test: p = {accuracy.p:.2g}): {loss:.4f} less, "
+        f"where at most {max_loss:g} is allowed"
     )
     if not force:
         raise ExportError(

@@ -1,0 +1,192 @@
+"""A folder that runs by itself: the OpenVINO model, `predict.py`, and headstart's own reading and preprocessing.
+
+What turns a picture into an answer is copied from `headstart.core`, not rewritten: the only change is the package's
+name in the imports. `requirements.txt` names the five packages that the copy needs, with the versions it was proved on.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from headstart import core
+from headstart.core.errors import ModelError
+from headstart.core.predictor import Predictor
+from headstart.use.exporters import to_openvino
+from headstart.use.exporters.contract import Exported, How, Number
+
+PRECISIONS: tuple[Number, ...] = to_openvino.PRECISIONS
+PACKAGE = "headstart_core"
+MODEL = "model"
+SCRIPT = "predict.py"
+REQUIREMENTS = ("numpy", "opencv-python-headless", "openvino", "pillow", "simplejpeg")
+_ENTRIES = ("artifact", "exported", "pictures", "predictor")
+
+_PREDICT = '''"""Name what is in pictures: python predict.py [--json] PICTURE…
+
+A PICTURE is a file, a folder, a glob, or - for one on standard input. Needs what requirements.txt lists, and neither
+torch nor headstart. The same answers as `headstart predict`.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from headstart_core.artifact import load
+from headstart_core.pictures import expand
+
+
+def main(arguments):
+    """Print one line a picture; return 1 where one could not be read."""
+    names = [name for name in arguments if name != "--json"]
+    if not names:
+        print(__doc__, file=sys.stderr)
+        return 2
+    predictor = load(Path(__file__).resolve().parent / "model")
+    pictures = [sys.stdin.buffer.read()] if names == ["-"] else list(expand(names))
+    broken = False
+    for prediction in predictor.stream(pictures, many=len(pictures) > 1):
+        if prediction.probabilities is None:
+            broken = True
+            print(f"{prediction.name}: {prediction.error}", file=sys.stderr)
+            continue
+        answer = predictor.answer(prediction)
+        if "--json" in arguments:
+            print(json.dumps({"path": prediction.name, **answer.to_json()}))
+            continue
+        unknown = "  none of these?" if answer.unknown else ""
+        print(f"{prediction.name}  {answer.label} {answer.probabilities[answer.label]:.3f}{unknown}")
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+'''
+
+_README = """# {name}
+
+An image classifier of {count} classes, made by headstart. It runs with Python 3.11 or newer and nothing but
+`requirements.txt`:
+
+    python -m venv venv
+    venv/bin/pip install -r requirements.txt
+    venv/bin/python predict.py picture.jpg          # or folders; --json for every probability
+
+`model/` holds the network with its class names, preprocessing and thresholds inside; `headstart_core/` is the part of
+headstart (Apache-2.0) that reads pictures, copied as it is. In Python, from this folder:
+
+    from headstart_core.artifact import load
+    load("model").predict("picture.jpg")
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle(Exported):
+    """A bundle; what it says of picture files is asked of its own `predict.py`, in a process of its own."""
+
+    folder: Path
+
+    def outputs(self, pictures: Sequence[bytes]) -> dict[str, np.ndarray]:
+        """Return the probabilities `(n, c)` that `predict.py` prints of picture files, six digits each.
+
+        Raises:
+            ModelError: It failed.
+        """
+        with tempfile.TemporaryDirectory() as place:
+            files = [Path(place, f"{index:06}.picture") for index in range(len(pictures))]
+            for file, data in zip(files, pictures, strict=True):
+                file.write_bytes(data)
+            # -I and -S would hide what is installed; -E and -s keep the caller's own paths, such as PYTHONPATH, out.
+            command = [sys.executable, "-E", "-s", "-B", str(self.folder / SCRIPT), "--json", *map(str, files)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)
+        told = [json.loads(line)["probabilities"] for line in done.stdout.splitlines()]
+        if done.returncode or len(told) != len(pictures):
+            reason = (done.stderr.strip().splitlines() or [f"{len(told)} answers"])[-1]
+            raise ModelError(f"{SCRIPT} of the bundle failed: {reason}. Export it again, or report this.")
+        classes = self.description["classes"]
+        return {"probabilities": np.array([[one[name] for name in classes] for one in told], np.float32)}
+
+
+def export(predictor: Predictor, folder: Path, how: How) -> None:
+    """Write `model/`, `headstart_core/`, `predict.py`, `requirements.txt` and `README.md`.
+
+    Raises:
+        SettingError: int8 is asked for and NNCF is not installed.
+    """
+    (folder / MODEL).mkdir()
+    to_openvino.export(predictor, folder / MODEL, how)
+    copy_core(folder / PACKAGE)
+    (folder / SCRIPT).write_text(_PREDICT, encoding="utf-8")
+    versions = [f"{name}=={importlib.metadata.version(name)}\n" for name in REQUIREMENTS]
+    (folder / "requirements.txt").write_text("".join(versions), encoding="utf-8")
+    name = str(predictor.description.get("data", {}).get("name", "classifier"))
+    (folder / "README.md").write_text(_README.format(name=name, count=len(predictor.classes)), encoding="utf-8")
+
+
+def load(folder: Path) -> Bundle:
+    """Read the bundle back.
+
+    Raises:
+        ModelError: Its model is damaged, or `predict.py` is missing.
+    """
+    if not (folder / SCRIPT).is_file():
+        raise ModelError(f"{folder} is no bundle: it has no {SCRIPT}. Export it again.")
+    inner = to_openvino.load(folder / MODEL)
+    return Bundle(inner.description, inner.run, f"its own {SCRIPT}, {inner.engine}", folder)
+
+
+def needed_modules() -> list[str]:
+    """Return the modules of `headstart.core` that predicting imports, directly or through others, sorted."""
+    home = Path(str(core.__file__)).parent
+    waiting, found = list(_ENTRIES), set()
+    while waiting:
+        name = waiting.pop()
+        if name in found or not (home / f"{name}.py").is_file():
+            continue
+        found.add(name)
+        for node in ast.walk(ast.parse((home / f"{name}.py").read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("headstart.core"):
+                inside = str(node.module).removeprefix("headstart.core").lstrip(".")
+                waiting += [inside] if inside else [alias.name for alias in node.names]
+    return sorted(found)
+
+
+def copy_core(folder: Path) -> None:
+    """Copy what predicting needs of `headstart.core`, with another name of the package in its imports."""
+    home = Path(str(core.__file__)).parent
+    folder.mkdir()
+    for name in ("__init__", *needed_modules()):
+        text = (home / f"{name}.py").read_text(encoding="utf-8")
+        (folder / f"{name}.py").write_text(text.replace("headstart.core", PACKAGE), encoding="utf-8")
+
+
+def write_zip(folder: Path) -> Path:
+    """Write the folder as `FOLDER.zip` beside it, whole or not at all, and return that; an older one is replaced."""
+    target = folder.with_name(f"{folder.name}.zip")
+    temporary = folder.with_name(f".{folder.name}.zip.part")
+    try:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and path.suffix != ".pyc":
+                    # A fixed date, so that the same bundle is the same bytes.
+                    entry = zipfile.ZipInfo(
+                        f"{folder.name}/{path.relative_to(folder).as_posix()}", (2026, 1, 1, 0, 0, 0)
+                    )
+                    entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                    with path.open("rb") as source, file.open(entry, "w") as sink:
+                        shutil.copyfileobj(source, sink)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target
