@@ -197,6 +197,18 @@ def test_occlusion_finds_a_planted_patch_and_nothing_where_there_is_none(red_spo
     assert against.max() == 0  # covering the red patch makes it more grey, nothing makes it less
 
 
+def test_a_place_that_matters_little_is_not_painted_as_if_it_mattered_much(red_spot) -> None:
+    images = np.full((3, SIZE, SIZE, 3), 128, np.uint8)
+    for image, red in zip(images, (130, 140, 255), strict=True):
+        image[24:40, 24:40] = (red, 128, 128)  # one square covers all of it, so the loss is that of the odds
+    heat = occlusion.heat_maps(red_spot, images, np.array([1, 1, 1])).max(axis=(1, 2))
+    evidence = np.log(red_spot.network(many=True).run(images)["probabilities"])
+    grey = np.log(red_spot.network(many=True).run(np.full_like(images, 128))["probabilities"])
+    odds = (evidence - grey) @ np.array([-1, 1])
+    assert heat[2] == 1
+    assert 0 < heat[0] < heat[1] < odds[1] < 1  # blurring leaves some of the red
+
+
 def test_occlusion_runs_the_network_a_bounded_number_of_times(red_spot, monkeypatch) -> None:
     kind = type(red_spot.network(many=True))
     run, seen = kind.run, []

@@ -12,12 +12,13 @@ COLOUR, BRIGHTNESS, UNSEEN = 0.5, 0.85, 0.4
 OPACITY = 0.55
 
 
-def enlarge(grids: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+def enlarge(grids: np.ndarray, size: tuple[int, ...], least: float = 0.0) -> np.ndarray:
     """Return heat of a coarse grid, smoothly enlarged, the strongest place of each picture 1.
 
     Args:
         grids: float `(n, rows, columns)`, at least 0.
         size: `(height, width)`.
+        least: What the strongest place must have to be 1; with less it stays as much below 1.
 
     Returns:
         float32 `(n, height, width)` in [0, 1].
@@ -29,7 +30,7 @@ def enlarge(grids: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
             scaled = cv2.resize(
                 np.asarray(grid / grid.max(), np.float32), (width, height), interpolation=cv2.INTER_CUBIC
             )
-            target[:] = np.clip(scaled, 0, None) / scaled.max()
+            target[:] = np.clip(scaled, 0, None) / scaled.max() * (grid.max() / max(least, grid.max()))
     return large
 
 

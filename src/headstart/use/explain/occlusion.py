@@ -13,6 +13,8 @@ from headstart.core.predictor import BATCH_SIZE, Predictor
 
 GRID = 8
 MAX_GRID = 32
+# A smaller loss (of log odds) is no reason to paint a place as bright as any: large things survive any one square.
+CLEAR_LOSS = 1.0
 # Below this a probability is rounding; float32 can hold 1e-38.
 _LEAST = 1e-30
 
@@ -33,7 +35,8 @@ def heat_maps(predictor: Predictor, images: np.ndarray, targets: np.ndarray, *, 
         grid: Cells a side; the network runs on `(grid + 1) ** 2 + 1` pictures for each of the n.
 
     Returns:
-        float32 `(n, h, w)` in [0, 1]; the strongest place of each picture is 1. Zero where covering loses nothing.
+        float32 `(n, h, w)` in [0, 1]; a picture's strongest place is 1 if covering it divides the odds by e or more,
+        and fainter if by less; all 0 where covering loses nothing.
 
     Raises:
         SettingError: `grid` is not from 2 to 32.
@@ -51,7 +54,7 @@ def heat_maps(predictor: Predictor, images: np.ndarray, targets: np.ndarray, *, 
         lost = (evidence[0] - evidence[1:]).reshape(grid + 1, grid + 1)
         # The four squares that cover a cell begin at it and one cell before it, in both directions.
         out[:] = (lost[:-1, :-1] + lost[1:, :-1] + lost[:-1, 1:] + lost[1:, 1:]) / 4
-    return enlarge(losses.clip(min=0), images.shape[1:3])
+    return enlarge(losses.clip(min=0), images.shape[1:3], least=CLEAR_LOSS)
 
 
 def _covered(image: np.ndarray, grid: int) -> Iterator[np.ndarray]:
