@@ -81,7 +81,7 @@ def serving(*folders: Path, **options: Any) -> Iterator[httpx.Client]:
 @contextmanager
 def serve_command(*arguments: object, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run `headstart serve … --port 0` and give its process and its address; it is stopped at the end."""
-    command = [sys.executable, "-m", "headstart", "serve", *map(str, arguments), "--port", "0"]
+    command = [sys.executable, "-m", "headstart", "serve", "--port", "0", *map(str, arguments)]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

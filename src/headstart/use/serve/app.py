@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security
@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect
 from headstart import __version__
 from headstart.core.errors import HeadstartError, ImageError
 from headstart.core.runtime import cores
-from headstart.use.serve import guards, schema
+from headstart.use.serve import front, guards, schema
 from headstart.use.serve.bodies import Bodies, Refused, Upload
 from headstart.use.serve.limits import Limits
 from headstart.use.serve.log import event
@@ -86,6 +86,7 @@ def create_app(
     )
     app.state.service = service
     app.include_router(router)
+    app.include_router(front.router)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -229,7 +230,8 @@ def _told(model: Served, outputs: Outputs, top: int | None) -> dict[str, Any]:
 )
 async def list_models(request: Request) -> Response:
     """The first is the one meant when a request names none."""
-    return JSONResponse({"models": [one.to_json() for one in _service(request).models]})
+    service = _service(request)
+    return JSONResponse({"models": [one.to_json() for one in service.models], "limits": asdict(service.limits)})
 
 
 @router.get(

@@ -43,7 +43,7 @@ class Served:
         """Return what clients are told of the model."""
         description = self.predictor.description
         told = {key: description[key] for key in _TOLD if key in description}
-        figures = (description.get("metrics") or {}).get("test") or {}
+        figures = (description.get("test") or {}).get("figures") or {}
         return {
             "name": self.name,
             **told,

@@ -81,6 +81,7 @@ class ModelsAnswer(BaseModel):
     """All models that are served; the first is the one meant when a request names none."""
 
     models: list[ModelAnswer]
+    limits: dict[str, float] = Field(description="Of a request: bytes, pictures, pixels of each, seconds.")
 
 
 class Health(BaseModel):

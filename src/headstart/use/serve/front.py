@@ -1,0 +1,45 @@
+"""The page at `/`: a few files, each under a fixed name; nothing that a request says becomes a path."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from headstart.use.page.render import SHARED
+
+_OWN = Path(__file__).parent / "page"
+_UTF8 = "; charset=utf-8"
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page() -> Response:
+    """The page, which asks the same routes as every other client."""
+    return Response(_read("page.html"), media_type="text/html" + _UTF8)
+
+
+@router.get("/page.css")
+async def look() -> Response:
+    """The look that all pages of headstart share, then the page's own."""
+    return Response(_read("style.css", SHARED) + _read("page.css"), media_type="text/css" + _UTF8)
+
+
+@router.get("/page.js")
+async def script() -> Response:
+    """What the page does."""
+    return Response(_read("page.js"), media_type="text/javascript" + _UTF8)
+
+
+@router.get("/icon.svg")
+async def icon() -> Response:
+    """The page's mark in a browser's tab."""
+    return Response(_read("icon.svg"), media_type="image/svg+xml")
+
+
+@cache
+def _read(name: str, folder: Path = _OWN) -> bytes:
+    return (folder / name).read_bytes()

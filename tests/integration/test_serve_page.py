@@ -1,0 +1,298 @@
+"""The page of the server in a real browser: every picture gets an answer or a sentence, and none is lost."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from odd_pictures import encoded
+from PIL import Image
+from serving import serve_command, write_model
+
+from headstart.core import artifact
+
+MEGABYTE = 1024**2
+# The browser itself writes these; they are no errors of the page.
+OF_THE_BROWSER = "Failed to load resource"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return write_model(folder / "insects"), write_model(folder / "birds", classes=("crow", "wren"), seed=1)
+
+
+@pytest.fixture(scope="module")
+def address(models: tuple[Path, Path]) -> Iterator[str]:
+    """A server of this module, stopped at its end; a body of more than 2 MB is too large for it."""
+    with serve_command(*models, "--max-body", "2M", "--no-access-log") as (_, address):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, make_picture: Callable[..., Path]) -> list[Path]:
+    folder = tmp_path_factory.mktemp("pictures")
+    return [make_picture(folder / f"{kind}.jpg", kind, seed=3) for kind in ("dots", "stripes", "checks")]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=chromium, args=arguments + camera)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def visit(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
+    """Open the page; when the test ends, nothing may have gone wrong in it or been asked of another host."""
+    opened = []
+
+    def make(url: str = address, **options: Any) -> Any:
+        page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
+        page.set_default_timeout(20_000)
+        page.requested, page.wrong = [], []
+        page.on("request", lambda request: page.requested.append(urlsplit(request.url)))
+        page.on("console", lambda message: page.wrong.append(message.text))
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.goto(url)
+        page.host = urlsplit(url).netloc
+        opened.append(page)
+        return page
+
+    yield make
+    for page in opened:
+        assert {one.netloc for one in page.requested if one.scheme not in ("data", "blob")} == {page.host}
+        assert [text for text in page.wrong if OF_THE_BROWSER not in text] == []
+        page.close()
+
+
+def wait(page: Any, *states: str, count: int) -> list[Any]:
+    """Return the cards when so many have one of these states."""
+    from playwright.sync_api import expect
+
+    found = page.locator(", ".join(f".card[data-state={state}]" for state in states))
+    expect(found).to_have_count(count, timeout=20_000)
+    return found.all()
+
+
+def card(page: Any, name: str) -> Any:
+    return page.locator(".card", has=page.get_by_text(name, exact=True))
+
+
+def text(one: Any, part: str) -> str:
+    return str(one.locator(f".{part}").inner_text())
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_several_pictures_are_answered_as_the_predictor_does_and_fit_the_screen(
+    visit: Callable[..., Any], models: tuple[Path, Path], pictures: list[Path], width: int, scheme: str
+) -> None:
+    page = visit(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.set_input_files("#files", pictures)
+    wait(page, "done", count=3)
+    predictor = artifact.load(models[0])
+    for path, row in zip(pictures, predictor.predict_proba(pictures), strict=True):
+        one = card(page, path.name)
+        assert text(one, "verdict") == predictor.classes[int(row.argmax())]
+        shown = [line.split("\n") for line in one.locator(".bars li").all_inner_texts()]
+        told = dict(zip(predictor.classes, row, strict=True))
+        assert [name for name, *_ in shown] == sorted(told, key=lambda name: -told[name])
+        for name, percent in shown:
+            value = float(percent.strip("<> %")) / 100
+            assert value == pytest.approx(told[name], abs=0.00101)
+        assert one.locator(".own").evaluate("image => image.complete && image.naturalWidth") == 128
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.wrong == []
+
+
+def test_a_wrong_and_a_huge_file_are_told_and_the_others_are_answered(
+    visit: Callable[..., Any], models: tuple[Path, Path], pictures: list[Path], tmp_path: Path
+) -> None:
+    wrong, huge = tmp_path / "notes.txt", tmp_path / "huge.png"
+    wrong.write_text("no picture")
+    huge.write_bytes(bytes(3 * MEGABYTE))
+    page = visit()
+    page.set_input_files("#files", [pictures[0], wrong, huge, pictures[1]])
+    wait(page, "done", count=2)
+    wait(page, "error", count=2)
+    (prediction,) = artifact.load(models[0]).stream([wrong.read_bytes()])
+    assert text(card(page, "notes.txt"), "why").lower() == prediction.error.lower()
+    assert text(card(page, "huge.png"), "why") == "The file has 3 MB, and this server takes at most 2 MB."
+    assert not card(page, "notes.txt").locator(".retry").is_visible()  # it would be refused again
+    assert page.locator("#count").inner_text() == "4 pictures · 2 without an answer"
+
+
+def test_the_camera_takes_pictures_that_are_answered(visit: Callable[..., Any]) -> None:
+    page = visit()
+    page.click("#camera")
+    page.locator("#shoot video").evaluate("video => video.videoWidth || new Promise(go => video.onplaying = go)")
+    for _ in range(2):
+        page.click("#take")
+    wait(page, "done", "error", count=2)
+    wait(page, "done", count=2)
+    stopped = "video => { window.track = video.srcObject.getTracks()[0] }"
+    page.locator("#shoot video").evaluate(stopped)
+    page.keyboard.press("Escape")
+    assert not page.locator("#shoot").is_visible()
+    assert page.evaluate("window.track.readyState") == "ended"
+    assert text(page.locator(".card").first, "name") == "camera 2.jpg"
+
+
+def test_a_pasted_picture_is_answered_and_pasted_words_are_told(
+    visit: Callable[..., Any], pictures: list[Path]
+) -> None:
+    paste = """data => {
+      const carried = new DataTransfer();
+      if (data.bytes) carried.items.add(new File([new Uint8Array(data.bytes)], "image.png", {type: "image/png"}));
+      else carried.setData("text/plain", data.text);
+      document.dispatchEvent(new ClipboardEvent("paste", {clipboardData: carried, bubbles: true}));
+    }"""
+    page = visit()
+    page.evaluate(paste, {"text": "words"})
+    assert "no picture in the clipboard" in page.locator("#notice").inner_text()
+    page.evaluate(paste, {"bytes": list(encoded(Image.open(pictures[0]), "PNG"))})
+    wait(page, "done", count=1)
+    assert page.locator("#notice").inner_text() == ""
+
+
+def test_dropped_pictures_are_answered(visit: Callable[..., Any], pictures: list[Path]) -> None:
+    page = visit()
+    carried = page.evaluate_handle(
+        """bytes => {
+          const carried = new DataTransfer();
+          for (const name of ["a.jpg", "b.jpg"]) carried.items.add(new File([new Uint8Array(bytes)], name));
+          return carried;
+        }""",
+        list(pictures[0].read_bytes()),
+    )
+    page.dispatch_event("main", "dragenter", {"dataTransfer": carried})
+    assert page.evaluate("document.body.classList.contains('over')")
+    page.dispatch_event("main", "drop", {"dataTransfer": carried})
+    wait(page, "done", count=2)
+    assert not page.evaluate("document.body.classList.contains('over')")
+
+
+def test_another_model_is_asked_about_the_same_pictures(visit: Callable[..., Any], pictures: list[Path]) -> None:
+    page = visit()
+    page.set_input_files("#files", pictures)
+    wait(page, "done", count=3)
+    page.get_by_label("Model").select_option("birds")
+    page.wait_for_selector(".card[data-state=done] .bars >> text=crow")
+    wait(page, "done", count=3)
+    assert {text(one, "verdict") for one in page.locator(".card").all()} <= {"crow", "wren"}
+    assert "birds tells 2 classes apart: crow, wren" in page.locator("#about").inner_text()
+
+
+def test_a_server_that_goes_is_told_and_the_pictures_are_answered_when_it_is_back(
+    visit: Callable[..., Any], models: tuple[Path, Path], pictures: list[Path]
+) -> None:
+    with serve_command(models[0], "--no-access-log") as (process, address):
+        page = visit(address)
+        page.set_input_files("#files", pictures[0])
+        wait(page, "done", count=1)
+        process.terminate()
+        process.wait(30)
+    page.set_input_files("#files", pictures[1:])
+    page.wait_for_selector("#gone:visible")
+    wait(page, "waiting", count=2)
+    assert text(card(page, pictures[0].name), "verdict") != ""  # what was answered stays
+    with serve_command(models[0], "--no-access-log", "--port", urlsplit(address).port):
+        page.get_by_role("button", name="Try now").click()
+        wait(page, "done", count=3)
+        assert not page.locator("#gone").is_visible()
+
+
+def test_a_busy_server_is_asked_again_when_it_says_and_other_failures_can_be_tried_again(
+    visit: Callable[..., Any], pictures: list[Path]
+) -> None:
+    replies = [
+        {"status": 503, "headers": {"Retry-After": "1"}, "json": {"error": "too many pictures are waiting."}},
+        {"status": 504, "json": {"error": "there was no answer within 30 s. Send fewer pictures at once."}},
+        {"status": 502, "body": "<h1>Bad Gateway</h1>"},
+        {"status": 413, "json": {"error": "the body is too large: at most 9 bytes are read. Send less at once."}},
+    ]
+    page = visit()
+    asked = []
+
+    def reply(route: Any) -> None:
+        asked.append(route.request.url)
+        if len(asked) > len(replies):
+            route.continue_()
+        else:
+            route.fulfill(**replies[len(asked) - 1])
+
+    page.route("**/predict?*", reply)
+    page.set_input_files("#files", pictures[0])
+    page.wait_for_selector("text=The server is busy. Asked again in")
+    (one,) = wait(page, "error", count=1)
+    assert text(one, "why") == "There was no answer within 30 s. Send fewer pictures at once."
+    one.locator(".retry").click()
+    page.wait_for_selector("text=The server answered 502")
+    wait(page, "error", count=1)
+    one.locator(".retry").click()
+    page.wait_for_selector("text=The body is too large")
+    assert not one.locator(".retry").is_visible()
+    page.set_input_files("#files", pictures[1])
+    wait(page, "done", count=1)
+    assert len(asked) == 5
+
+
+def test_everything_can_be_done_with_the_keyboard(visit: Callable[..., Any], pictures: list[Path]) -> None:
+    page = visit()
+    page.wait_for_selector("#about:not(:empty)")
+    focused = "document.activeElement.id || document.activeElement.className"
+    order = []
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate(focused))
+        assert page.evaluate("document.activeElement.matches(':focus-visible')")
+    assert order == ["model", "files", "camera"]
+    page.focus("#files")
+    with page.expect_file_chooser() as chosen:
+        page.keyboard.press("Enter")
+    chosen.value.set_files(pictures)
+    wait(page, "done", count=3)
+    page.wait_for_selector("#said:not(:empty)", state="attached")
+    assert "dots.jpg: " in page.locator("#said").inner_text() or "3 pictures" in page.locator("#said").inner_text()
+    page.focus("#clear")
+    page.keyboard.press("Tab")
+    while page.evaluate("document.activeElement.getAttribute('aria-label')") != "Remove dots.jpg":
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    wait(page, "done", count=2)
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "Remove stripes.jpg"
+    page.focus("#clear")
+    page.keyboard.press("Enter")
+    wait(page, "done", count=0)
+    assert page.evaluate("document.activeElement.id") == "files"
+
+
+def test_a_key_is_asked_for_where_the_server_wants_one(
+    visit: Callable[..., Any], models: tuple[Path, Path], pictures: list[Path]
+) -> None:
+    with serve_command(models[0], "--no-access-log", HEADSTART_API_KEYS="a-key-of-more-than-16") as (_, address):
+        page = visit(address)
+        page.set_input_files("#files", pictures[0])
+        field = page.get_by_label("API key")
+        field.fill("another-key-that-is-wrong")
+        field.press("Enter")
+        page.wait_for_selector("text=The API key is missing or wrong")
+        wait(page, "waiting", count=1)
+        field.fill("a-key-of-more-than-16")
+        field.press("Enter")
+        wait(page, "done", count=1)
+        assert not field.is_visible()
+        page.reload()
+        page.wait_for_selector("#about:not(:empty)")  # it is kept as long as the tab
+        assert not field.is_visible()
