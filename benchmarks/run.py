@@ -33,6 +33,7 @@ BENCHMARKS = (
     "far_data",
     "comparison",
     "doctor",
+    "confidence",
 )
 PEERS = ("keras_frozen", "keras_last4", "pytorch_tutorial", "fastai_finetune")
 DATA = Path(os.environ.get("HEADSTART_SHARED") or Path(__file__).resolve().parents[2] / "shared" / "data")
