@@ -13,7 +13,7 @@ import logging
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from headstart.core.errors import ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.use.exporters.contract import Exported, How, Number
 from headstart.use.exporters.metadata import as_text, describe
+
+if TYPE_CHECKING:
+    from headstart.networks.novelty import Novelty
 
 PRECISIONS: tuple[Number, ...] = ("float32",)
 FILE = "model.tflite"
@@ -61,12 +64,15 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
         archive.writestr("labels.txt", "\n".join(predictor.classes).encode("utf-8", "backslashreplace"))
 
 
-def _without_sort(novelty: Any) -> Any:
+def _without_sort(novelty: Novelty) -> Any:
     """Return the same novelty for an interpreter that has no sort: the largest similarity is taken out k times."""
     import torch
     from torch.nn import functional as F
 
     class Repeated(torch.nn.Module):
+        bank: torch.Tensor
+        rows: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("bank", novelty.bank)
@@ -79,7 +85,7 @@ def _without_sort(novelty: Any) -> Any:
                 total = total + similarities.amax(dim=1)
                 taken = self.rows == similarities.argmax(dim=1, keepdim=True)
                 similarities = similarities - 4.0 * taken.float()
-            return 1 - total / novelty.neighbours
+            return 1.0 - total.div(float(novelty.neighbours))
 
     return Repeated()
 
