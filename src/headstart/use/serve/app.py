@@ -21,6 +21,7 @@ from starlette.requests import ClientDisconnect
 
 from headstart import __version__
 from headstart.core.errors import HeadstartError, ImageError
+from headstart.core.predictor import Prediction
 from headstart.core.runtime import cores
 from headstart.use.serve import front, guards, schema
 from headstart.use.serve.bodies import Bodies, Refused, Upload
@@ -212,13 +213,9 @@ def _answered(
 
 
 def _told(model: Served, outputs: Outputs, top: int | None) -> dict[str, Any]:
-    probabilities = outputs["probabilities"]
-    order = probabilities.argsort(kind="stable")[::-1][:top]
-    classes = model.predictor.classes
-    return {
-        "label": classes[order[0]],
-        "probabilities": {classes[index]: round(float(probabilities[index]), 6) for index in order},
-    }
+    novelty = float(outputs["novelty"]) if "novelty" in outputs else None
+    prediction = Prediction("", outputs["probabilities"], novelty=novelty)
+    return model.predictor.answer(prediction).to_json(top)
 
 
 @router.get(

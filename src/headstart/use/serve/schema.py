@@ -42,7 +42,6 @@ class PictureAnswer(BaseModel):
     set: list[str] | None = Field(None, description="The classes that cannot be excluded at the model's coverage.")
     unknown: bool | None = Field(None, description="Whether it is probably none of the classes.")
     novelty: float | None = Field(None, description="How unlike the training pictures it is.")
-    names: dict[str, str] | None = Field(None, description="What classes are called in English, where that differs.")
     error: str | None = Field(None, description="Why the picture could not be read, as `headstart predict` says it.")
 
 
