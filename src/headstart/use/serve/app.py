@@ -25,6 +25,8 @@ from headstart.core.predictor import Prediction
 from headstart.core.runtime import cores
 from headstart.use.serve import front, guards, schema
 from headstart.use.serve.bodies import Bodies, Refused, Upload
+from headstart.use.serve.heat import MOST as MOST_HEAT_MAPS
+from headstart.use.serve.heat import Heat
 from headstart.use.serve.limits import Limits
 from headstart.use.serve.log import event
 from headstart.use.serve.metrics import Metrics
@@ -47,6 +49,7 @@ class Service:
     metrics: Metrics
     bodies: Bodies
     pool: Pool | None = field(default=None)
+    heat: Heat = field(default_factory=Heat)
 
 
 router = APIRouter()
@@ -114,6 +117,7 @@ async def _running(service: Service, *, reload: bool) -> AsyncIterator[None]:
         if watching is not None:
             watching.cancel()
         await asyncio.to_thread(service.pool.close)
+        await asyncio.to_thread(service.heat.close)
 
 
 async def _watch_folders(service: Service) -> None:
@@ -171,8 +175,17 @@ async def predict(request: Request, asked: Annotated[schema.Asked, Query()]) -> 
             with service.bodies.holding() as body:
                 uploads = await body.read(request.headers, request.stream())
                 arrived = True
-                futures = _pool(service).submit(model.predictor, [upload.data for upload in uploads])
-                outputs = await asyncio.gather(*futures)
+                pictures = [upload.data for upload in uploads]
+                if asked.heat_map and len(pictures) > MOST_HEAT_MAPS:
+                    raise Refused(
+                        413, f"heat maps are drawn for at most {MOST_HEAT_MAPS} pictures: send fewer at once."
+                    )
+                outputs = await asyncio.gather(*_pool(service).submit(model.predictor, pictures))
+                readable = [
+                    None if isinstance(found, ImageError) else picture
+                    for picture, found in zip(pictures, outputs, strict=True)
+                ]
+                drawn = await _heat_maps(service, model, readable) if asked.heat_map else {}
     except QueueFull:
         service.metrics.pictures.labels(model.name, "refused").inc()
         raise Refused(503, "too many pictures are waiting. Try again soon.", {"Retry-After": "1"}) from None
@@ -185,7 +198,13 @@ async def predict(request: Request, asked: Annotated[schema.Asked, Query()]) -> 
     except ClientDisconnect:
         raise Refused(400, "the connection was closed before the body had arrived.") from None
     request.state.pictures = len(uploads)
-    return _answered(service, model, uploads, outputs, asked.top)
+    return _answered(service, model, uploads, outputs, drawn, asked.top)
+
+
+async def _heat_maps(service: Service, model: Served, pictures: list[bytes | None]) -> dict[int, str | None]:
+    wanted = {index: picture for index, picture in enumerate(pictures) if picture is not None}
+    drawn = await service.heat.draw(model.predictor, list(wanted.values()))
+    return dict(zip(wanted, drawn, strict=True))
 
 
 def _pool(service: Service) -> Pool:
@@ -195,14 +214,20 @@ def _pool(service: Service) -> Pool:
 
 
 def _answered(
-    service: Service, model: Served, uploads: list[Upload], outputs: list[Outputs | ImageError], top: int | None
+    service: Service,
+    model: Served,
+    uploads: list[Upload],
+    outputs: list[Outputs | ImageError],
+    drawn: dict[int, str | None],
+    top: int | None,
 ) -> Response:
     results: list[dict[str, Any]] = []
-    for upload, found in zip(uploads, outputs, strict=True):
+    for index, (upload, found) in enumerate(zip(uploads, outputs, strict=True)):
         if isinstance(found, ImageError):
             results.append({"path": upload.name, "error": str(found)})
         else:
-            results.append({"path": upload.name, **_told(model, found, top)})
+            heat = {"heat_map": drawn[index]} if index in drawn else {}
+            results.append({"path": upload.name, **_told(model, found, top), **heat})
     broken = sum("error" in result for result in results)
     service.metrics.pictures.labels(model.name, "unreadable").inc(broken)
     service.metrics.pictures.labels(model.name, "answered").inc(len(results) - broken)
