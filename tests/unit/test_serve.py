@@ -330,6 +330,7 @@ def test_without_the_right_key_only_health_is_told(model: Path) -> None:
                 answer = client.request(method, path, headers=headers)
                 assert answer.status_code == 401, (path, given)
                 assert answer.headers["www-authenticate"] == "Bearer"
+        assert client.get("/openapi.json").json()["paths"]["/predict"]["post"]["security"] == [{"HTTPBearer": []}]
         right = {"authorization": f"Bearer {KEY}"}
         assert client.post("/predict", content=PICTURE, headers=right).status_code == 200
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
@@ -396,7 +397,8 @@ def test_the_api_describes_itself_and_its_example_has_the_form_of_an_answer(clie
     assert {"/predict", "/model", "/models", "/healthz", "/readyz", "/metrics"} <= set(described["paths"])
     post = described["paths"]["/predict"]["post"]
     assert {"multipart/form-data", "application/octet-stream"} <= set(post["requestBody"]["content"])
-    assert {"200", "400", "401", "403", "404", "408", "413", "415", "422", "503", "504"} <= set(post["responses"])
+    assert {"200", "400", "403", "404", "408", "413", "415", "422", "503", "504"} <= set(post["responses"])
+    assert "security" not in post  # this server has no keys
     example = post["responses"]["200"]["content"]["application/json"]["example"]
     real = client.post("/predict", files=files(("cat.jpg", PICTURE), ("notes.txt", b"text"))).json()
     assert set(example) == set(real)

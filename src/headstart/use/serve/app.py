@@ -95,6 +95,8 @@ def create_app(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
+    if not service.keys:
+        _say_open(app)
     origins = frozenset(origins)
     if origins:
         app.add_middleware(
@@ -102,6 +104,16 @@ def create_app(
         )
     app.add_middleware(Frame, service=service, hosts=hosts, origins=origins, access_log=access_log)
     return app
+
+
+def _say_open(app: FastAPI) -> None:
+    """Let the description of the API say that no key is needed."""
+    described = app.openapi()  # kept by FastAPI, which hands out this very dictionary
+    described.get("components", {}).pop("securitySchemes", None)
+    for methods in described["paths"].values():
+        for one in methods.values():
+            one.pop("security", None)
+            one["responses"].pop("401", None)
 
 
 @asynccontextmanager
