@@ -10,13 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headstart.classifier import ImageClassifier
     from headstart.core.artifact import load
     from headstart.core.errors import HeadstartError
     from headstart.core.metrics import evaluate
     from headstart.core.predictor import Predictor
     from headstart.core.preprocessing import Preprocessing
     from headstart.face import explain
-    from headstart.learn.classifier import ImageClassifier
     from headstart.learn.dataset import read_dataset
     from headstart.learn.features.transformer import FeatureExtractor, extract_features
     from headstart.networks import load_backbone
@@ -41,7 +41,7 @@ __all__ = [
 _HOMES = {
     "FeatureExtractor": "headstart.learn.features.transformer",
     "HeadstartError": "headstart.core.errors",
-    "ImageClassifier": "headstart.learn.classifier",
+    "ImageClassifier": "headstart.classifier",
     "Predictor": "headstart.core.predictor",
     "Preprocessing": "headstart.core.preprocessing",
     "evaluate": "headstart.core.metrics",

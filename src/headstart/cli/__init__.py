@@ -14,6 +14,7 @@ VERBS = {
     "fit": "Learn a classifier from a folder of labelled pictures.",
     "predict": "Name what is in pictures.",
     "evaluate": "Measure a model on labelled pictures it has not seen.",
+    "report": "Write the report of a model: figures, mistakes, confidence.",
     "compare": "Choose a backbone, a head and a method on the same splits of the same pictures.",
     "explain": "Show where a model looked in pictures, and the training pictures most like them.",
     "check": "Say what is wrong with a folder of labelled pictures.",

@@ -54,7 +54,8 @@ def command(
     from headstart.cli.console import ConsoleProgress, show
     from headstart.learn.doctor import examine, write_clean_manifest
     from headstart.learn.doctor.manifest import check_kinds, check_target
-    from headstart.use.doctor.page import check_page, write_page
+    from headstart.use.doctor import write_page
+    from headstart.use.page import check_page
 
     kinds = check_kinds(kind.strip() for kind in leave_out.split(",") if kind.strip())
     if html is not None:

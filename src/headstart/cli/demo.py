@@ -19,7 +19,7 @@ def command(folder: Path, quiet: bool) -> None:
     digits, model = folder / "digits", folder / "digits-model"
     progress = ConsoleProgress(quiet=quiet)
     with progress.step("import libraries"):
-        from headstart.learn.classifier import ImageClassifier
+        from headstart.classifier import ImageClassifier
     show(f"$ headstart fit {write_digits(digits)} --method frozen --out {model}")
     classifier = ImageClassifier(method="frozen").fit(digits, out=model, progress=progress)
     show_fit(summary(classifier, str(model)))

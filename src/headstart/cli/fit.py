@@ -15,7 +15,7 @@ from headstart.cli.options import layers, named_numbers, named_values, side_or_s
 from headstart.core.errors import SettingError, unknown_name
 
 # Options that are not parameters of `ImageClassifier`.
-OWN = ("data", "out", "recipe", "config", "resume", "log", "quiet", "as_json")
+OWN = ("data", "out", "recipe", "config", "resume", "log", "report", "quiet", "as_json")
 
 
 def parameters(ctx: click.Context) -> dict[str, Any]:
@@ -109,6 +109,7 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--precision", default="auto", show_default=True, help="auto, float32 or bfloat16, of the features.")
 @click.option("--resume", is_flag=True, help="Continue the fine-tuning that the same command began.")
 @click.option("--log", help="Log epochs: tensorboard:FOLDER, mlflow or mlflow:EXPERIMENT.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Write report.html into the model folder.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 @click.pass_context
@@ -119,6 +120,7 @@ def command(
     out: str | None,
     resume: bool,
     log: str | None,
+    report: bool,
     quiet: bool,
     as_json: bool,
     **_: Any,
@@ -134,8 +136,9 @@ def command(
     progress = ConsoleProgress(quiet=quiet or as_json)
     target = out or f"{Path(data).resolve().stem}-model"
     with progress.step("import libraries"):
-        from headstart.learn.classifier import ImageClassifier
+        from headstart.classifier import ImageClassifier
         from headstart.learn.loggers import make_logger
+        from headstart.use.report import finish as write_report
     logger = make_logger(log) if log else None
     logged: list[float] = []
 
@@ -146,7 +149,8 @@ def command(
         logged.append(row["epoch"])
 
     classifier = ImageClassifier(**given)
-    classifier.fit(data, out=target, resume=resume, progress=progress, on_epoch=on_epoch)
+    finish = write_report if report else None
+    classifier.fit(data, out=target, resume=resume, progress=progress, on_epoch=on_epoch, finish=finish)
     if logger is not None and not logged:  # the epochs of a head on frozen features take milliseconds
         for row in classifier.history_.to_dict("records"):
             logger(row)

@@ -34,8 +34,12 @@ def reliability(targets: np.ndarray, probabilities: np.ndarray, bins: int = BINS
         probabilities: `(n, c)`.
         bins: How many bins of equal width from 0 to 1.
     """
-    confidence = probabilities.max(axis=1).astype(np.float64)
-    right = probabilities.argmax(axis=1) == targets
+    return binned(probabilities.max(axis=1), probabilities.argmax(axis=1) == targets, bins)
+
+
+def binned(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> tuple[Bin, ...]:
+    """Return the same from the probability `(n,)` of each named class and whether it is right, bool `(n,)`."""
+    confidence = np.asarray(confidence, np.float64)
     # As in the paper a bin is open below: (0.8, 0.9].
     which = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
     made = []

@@ -25,6 +25,7 @@ class Finished:
         history: One row an epoch.
         set_aside: `(path, reason)` of the pictures that were left out.
         notes: What was notable, one sentence each.
+        network: Backbone and classifier as torch modules, the pair that `networks.load_network` would return.
     """
 
     folder: Path
@@ -35,6 +36,7 @@ class Finished:
     history: tuple[dict[str, float], ...]
     set_aside: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    network: Any = None
 
 
 Finish: TypeAlias = Callable[[Finished], None]

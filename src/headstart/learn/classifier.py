@@ -231,6 +231,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         from headstart.core.card import write_card
         from headstart.core.finished import Finished
+        from headstart.learn.again import command
         from headstart.learn.confidence import describe_test, is_tuned, make_confident
         from headstart.learn.curves import draw_curves
         from headstart.learn.finetune.checkpoint import discard
@@ -272,13 +273,19 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             tested = None if prepared.cross_validate else outcomes
             confidence = describe_test(confident.told, tested, confident.temperature, self.seed)
             description = describe(self.get_params(), prepared, backbone, trained, figures, confidence)
+            description["command"] = command(self.get_params(), type(self)().get_params(), dataset.source)
             write_card(folder, description, figures)
             outcomes.write_csv(folder)
             if finish is not None:
                 with progress.step("report"):
                     notes = tuple(progress.notes)
                     aside = prepared.set_aside
-                    finish(Finished(folder, description, predictor, figures, outcomes, trained.history, aside, notes))
+                    network = (backbone, trained.network)
+                    finish(
+                        Finished(
+                            folder, description, predictor, figures, outcomes, trained.history, aside, notes, network
+                        )
+                    )
             artifact.write_description(folder, description)
         discard(trained.run_folder)
         if is_tuned(trained) and trained.graph is not None:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.core.errors import ImageError, SettingError
+from headstart.core.errors import ImageError
 from headstart.core.findings import KINDS, Checkup, Kind, Suspect
 from headstart.core.pipeline import map_ordered
 from headstart.core.runtime import cores
-from headstart.use.page import render, thumbnail_uri
+from headstart.use.page import check_page, render, save_page, thumbnail_uri
 
 # Pictures of a kind that are shown at once, and those that can be unfolded; the others are a list of names.
 SHOWN, UNFOLDED = 12, 60
@@ -52,26 +52,7 @@ def write_page(checkup: Checkup, file: Path) -> None:
         SettingError: It cannot be written there, or is no HTML file by its name.
     """
     check_page(file)
-    text = page(checkup)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SettingError(f"{file} cannot be written: {error.strerror}. Name another place.") from error
-
-
-def check_page(file: Path) -> None:
-    """Check that a page can be written there.
-
-    Raises:
-        SettingError: The name does not end in `.html`, or its folder is missing.
-    """
-    if file.suffix.lower() not in (".html", ".htm"):
-        raise SettingError(f"the page {file} does not end in .html: name it so.")
-    if not file.parent.is_dir():
-        raise SettingError(f"the folder {file.parent} for the page does not exist. Make it first.")
+    save_page(page(checkup), file)
 
 
 def page(checkup: Checkup) -> str:

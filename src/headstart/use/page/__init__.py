@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from headstart.use.page.files import check_page, save_page
 from headstart.use.page.pictures import picture_uri, thumbnail_uri
 from headstart.use.page.render import render
 
-__all__ = ["picture_uri", "render", "thumbnail_uri"]
+__all__ = ["check_page", "picture_uri", "render", "save_page", "thumbnail_uri"]

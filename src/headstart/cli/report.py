@@ -1,0 +1,47 @@
+"""`headstart report MODEL [FOLDER]`: the report of a model that is there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("report")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("folder", required=False, type=click.Path())
+@click.option("--out", type=click.Path(path_type=Path), help="The HTML file.  [default: MODEL-report.html beside it]")
+@click.option("--heat/--no-heat", default=True, show_default=True, help="Heat maps of the surest mistakes.")
+def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> None:
+    """Write the report of MODEL again, from what its folder remembers of the test. Nothing is measured.
+
+    FOLDER is what MODEL was fitted on: with it the test pictures are shown. Other pictures are measured, and get a
+    report of their own, by `headstart evaluate MODEL DATA`.
+    """
+    from dataclasses import replace
+
+    from headstart.cli.console import show
+    from headstart.core.artifact import read_description
+    from headstart.core.errors import DataError
+    from headstart.learn.features.extract import digest
+    from headstart.use.page import check_page, save_page
+    from headstart.use.report import finder, of_model, report
+
+    model = model.absolute()
+    out = out or model.with_name(f"{model.name}-report.html")
+    check_page(out)
+    description = read_description(model)
+    paths: tuple[str, ...] = ()
+    if folder is not None:
+        from headstart.learn.dataset import read_dataset
+
+        paths = read_dataset(folder, for_training=False, collect=True).paths
+    trained_on = set(description.get("data", {}).get("training_digests", ()))
+    material = of_model(model, description, finder(paths, lambda path: digest(path)[:16] in trained_on))
+    if folder is not None and not any(material.said.paths):
+        raise DataError(
+            f"{folder} has none of the test pictures of {model.name}: name what it was fitted on, or measure it on "
+            f"other pictures with `headstart evaluate {model.name} {folder}`."
+        )
+    save_page(report(material if heat else replace(material, heat_maps=None)), out)
+    show(f"{out}: the report of {len(material.said.names):,} pictures")

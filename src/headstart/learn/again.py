@@ -1,0 +1,47 @@
+"""The command that makes a run again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstart.core.text import shown
+
+
+def command(parameters: Mapping[str, Any], defaults: Mapping[str, Any], source: str) -> str:
+    """Return the command line of a fit, with the parameters that are not the default ones.
+
+    Where the pictures came as a list or a DataFrame, or a value has no form on the command line, it is the call in
+    Python. The data's own folders are left out: a model is made to be passed on.
+
+    Args:
+        parameters: Of `ImageClassifier`.
+        defaults: The same, of one that was given none.
+        source: What the pictures were read from.
+    """
+    changed = {name: value for name, value in parameters.items() if value != defaults[name]}
+    if isinstance(changed.get("weights"), (str, os.PathLike)):
+        changed["weights"] = Path(changed["weights"]).name
+    options = {name: _text(value) for name, value in changed.items()}
+    if not os.path.exists(source) or None in options.values():
+        given = ", ".join(f"{name}={value!r}" for name, value in changed.items())
+        return f"ImageClassifier({given}).fit(…)"
+    words = ["headstart", "fit", shown(Path(source).name)]
+    for name, text in options.items():
+        words += [f"--{name.replace('_', '-')}", str(text)]
+    return shlex.join(words)
+
+
+def _text(value: Any) -> str | None:
+    """Return a value as its option takes it, or None where the option cannot take it."""
+    if isinstance(value, Mapping):
+        parts = [f"{name}={_text(one)}" for name, one in value.items()]
+        plain = all(part.count("=") == 1 and "," not in part for part in parts)
+        return ",".join(parts) if plain else None
+    if isinstance(value, (list, tuple)):
+        pairs = all(isinstance(one, (list, tuple)) for one in value)
+        return ",".join(f"{one[0]}={one[1]}" if pairs else str(one) for one in value)
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,167 @@
+"""A `Material` as one self-contained HTML file."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.core.calibration import binned
+from headstart.core.card import FEW, WIDE
+from headstart.core.finished import Finished
+from headstart.core.metrics import Evaluation
+from headstart.core.preprocessing import Preprocessing
+from headstart.use.page import render, save_page
+from headstart.use.report import charts
+from headstart.use.report.material import Material, of_fit
+from headstart.use.report.pictures import MOST, Shown, crops, show
+
+FILE = "report.html"
+# More classes than this make no table that anyone can read: then only the cells of the wrong names are listed.
+MATRIX, PAIRS = 20, 40
+FIRST = 12
+
+
+def finish(finished: Finished) -> None:
+    """Write `report.html` into the model folder that a fit is about to complete.
+
+    A report that cannot be written is a warning: it must not cost a model that took hours.
+    """
+    try:
+        save_page(report(of_fit(finished)), finished.folder / FILE)
+    except Exception as error:
+        warnings.warn(
+            f"{FILE} was not written ({type(error).__name__}: {error}); the model itself is whole. "
+            "`headstart report MODEL` tries again.",
+            stacklevel=2,
+        )
+
+
+def report(material: Material) -> str:
+    """Return the page's HTML."""
+    description, said = material.description, material.said
+    preprocessing = Preprocessing.from_json(description["preprocessing"])
+    shown, why_no_heat = show(said, preprocessing, material.heat_maps)
+    wide = len(said.classes) > MATRIX
+    bins = binned(said.confidence, said.right)
+    confidence = dict.fromkeys(("n", "test", "conformal", "novelty")) | (description.get("confidence") or {})
+    threshold = (confidence["novelty"] or {}).get("threshold")
+    together = description["data"].get("kept_together") or {}
+    curves = charts.curves(material.history)
+    return render(
+        "report.html",
+        Path(__file__).parent,
+        m=material,
+        about=description,
+        evaluation=material.evaluation,
+        headline=headline(material),
+        caveats=caveats(material),
+        matrix=[] if wide else _matrix(material.evaluation),
+        pairs=_pairs(material.evaluation) if wide else [],
+        shown=shown,
+        listed={} if len(shown) == len(said.names) else _behind(material, shown),
+        unreachable=sum(path is None for path in said.paths),
+        first=FIRST,
+        why_no_heat=why_no_heat,
+        most=MOST,
+        wrong=int((~said.right).sum()),
+        confidence=confidence,
+        threshold=threshold,
+        gain=(description.get("finetuning") or {}).get("gain"),
+        kept=", ".join(f"{count:,} {kind}" for kind, count in together.items() if count),
+        crops=crops(said, preprocessing),
+        curves=curves,
+        reliability=charts.reliability(bins),
+        novelty=None if said.novelty is None else charts.novelty(said.novelty, threshold),
+        moved=_moved(description),
+        few=FEW,
+        percent=percent,
+        plain=_plain,
+    )
+
+
+def headline(material: Material) -> str:
+    """Return the page's first sentence: the accuracy with its interval, and what needs no model at all."""
+    evaluation = material.evaluation
+    accuracy = evaluation.figures["accuracy"]
+    pictures = "1 picture" if evaluation.n == 1 else f"{evaluation.n:,} pictures"
+    if material.data is None:
+        tested = material.description["evaluated_by"] == "test pictures"
+        pictures = pictures.replace(" picture", " test picture") if tested else f"{pictures}, by cross-validation,"
+    return (
+        f"{percent(accuracy.value)} of {pictures} named right (95 % interval {percent(accuracy.low)} to "
+        f"{percent(accuracy.high)}); always naming the most frequent class gives {percent(evaluation.majority)}."
+    )
+
+
+def caveats(material: Material) -> list[str]:
+    """Return what the reader must know before believing the headline, one sentence each."""
+    evaluation = material.evaluation
+    accuracy = evaluation.figures["accuracy"]
+    lines = []
+    if material.data is None and material.description["evaluated_by"] != "test pictures":
+        lines.append(
+            "There are too few pictures for a test set: every picture was named by a head that had not learned from "
+            "it, and the saved model has learned from all of them."
+        )
+    if accuracy.high - accuracy.low >= WIDE:
+        pictures = "1 picture says" if evaluation.n == 1 else f"{evaluation.n:,} pictures say"
+        lines.append(
+            f"The interval is wide, because {pictures} no more: on new pictures of the same kind the accuracy may be "
+            f"as low as {percent(accuracy.low)} or as high as {percent(accuracy.high)}."
+        )
+    if accuracy.low <= evaluation.majority:
+        lines.append("So it is not shown to be better than always naming the most frequent class.")
+    if material.trained_on:
+        lines.append(
+            f"It has learned from {material.trained_on:,} of these {evaluation.n:,} pictures, so the figures are too "
+            "good. Measure on pictures that it has not seen."
+        )
+    return lines
+
+
+def percent(value: float) -> str:
+    """Return a share as people read it, such as `96.5 %`."""
+    return f"{100 * value:.1f} %"
+
+
+def _matrix(evaluation: Evaluation) -> list[list[tuple[int, float]]]:
+    """Return the confusion matrix as counts and shares of each true class."""
+    confusion = evaluation.confusion
+    support = np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    return [
+        list(zip(counts, shares, strict=True))
+        for counts, shares in zip(confusion.tolist(), (confusion / support).tolist(), strict=True)
+    ]
+
+
+def _pairs(evaluation: Evaluation) -> list[tuple[int, int, int, float]]:
+    """Return the largest cells beside the diagonal: true class, named class, count, share of the true class."""
+    confusion = evaluation.confusion
+    wrong = confusion * (1 - np.eye(len(confusion), dtype=np.int64))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
+    cells = (divmod(int(place), len(confusion)) for place in order)
+    return [(i, j, int(wrong[i, j]), wrong[i, j] / confusion[i].sum()) for i, j in cells if wrong[i, j]]
+
+
+def _behind(material: Material, shown: list[Shown]) -> dict[str, int]:
+    """Return how many pictures are behind each cell, where fewer are shown."""
+    found: dict[str, int] = {}
+    for i, j in zip(material.said.targets.tolist(), material.said.named.tolist(), strict=True):
+        found[f"{i}-{j}"] = found.get(f"{i}-{j}", 0) + 1
+    return found
+
+
+def _moved(description: Any) -> list[dict[str, Any]]:
+    """Return how far each stage moved in fine-tuning, and its share of what moved most."""
+    rows = (description.get("finetuning") or {}).get("moved") or []
+    most = max((row["moved"] for row in rows), default=0) or 1
+    return [{**row, "share": row["moved"] / most} for row in rows]
+
+
+def _plain(value: Any) -> str:
+    """Return a parameter as it stands in TOML or JSON."""
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
