@@ -34,6 +34,9 @@ BENCHMARKS = (
     "comparison",
     "doctor",
     "confidence",
+    "engines",
+    "serving",
+    "serving_abuse",
 )
 PEERS = ("keras_frozen", "keras_last4", "pytorch_tutorial", "fastai_finetune")
 DATA = Path(os.environ.get("HEADSTART_SHARED") or Path(__file__).resolve().parents[2] / "shared" / "data")

@@ -153,3 +153,31 @@ def test_listening_elsewhere_than_on_loopback_is_warned_of(model: Path) -> None:
         assert httpx.get(f"http://127.0.0.1:{port}/healthz", headers={"host": "any.example"}).status_code == 200
         process.terminate()
         assert "other machines can reach it, and no API key is needed" in process.communicate(timeout=30)[1]
+
+
+def test_the_dockerfile_copies_what_exists_installs_the_serving_set_and_is_not_root() -> None:
+    root = Path(__file__).resolve().parents[2]
+    lines = [line.strip() for line in (root / "Dockerfile").read_text().splitlines()]
+    copied = [name for line in lines if line.startswith("COPY ") for name in line.split()[1:-1]]
+    let_in = {line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied
+    assert all((root / name).exists() and name in let_in for name in copied)
+    assert any("-r requirements-serve.txt" in line for line in lines)
+    assert any("--no-deps ." in line for line in lines)
+    assert any(line.startswith("USER ") and line != "USER root" for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [False, True])
+def test_requests_made_out_of_its_own_description_find_no_fault(model: Path, tmp_path: Path, keys: bool) -> None:
+    (tmp_path / "keys").write_text("a-key-of-more-than-16\n")
+    options = ["--api-keys", tmp_path / "keys"] if keys else []
+    with serve_command(model, "--no-access-log", *options) as (_, address):
+        # Random bytes are valid by the description and no picture, so that 422 is right: hence the excluded check.
+        command = [sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json", "--checks", "all"]
+        command += ["--exclude-checks", "positive_data_acceptance", "--max-examples", "60", "--seed", "1"]
+        command += ["-H", "Authorization: Bearer a-key-of-more-than-16"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+        assert "No issues found" in done.stdout
+        assert httpx.get(f"{address}/readyz").status_code == 200

@@ -14,7 +14,7 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 FILES = sorted(path.stem for path in FOLDER.glob("*.py"))
-TOOLS = {"fit_once", "harness", "rows", "run", "table"}
+TOOLS = {"fit_once", "harness", "rows", "run", "servers", "table"}
 MODULES = [name for name in FILES if name not in TOOLS]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import socket
 import sys
 import threading
@@ -21,7 +23,7 @@ from serving import CLASSES, serving, write_model
 from headstart.core import artifact
 from headstart.core.errors import SettingError
 from headstart.core.predictor import Predictor
-from headstart.use.serve import guards
+from headstart.use.serve import guards, heat
 from headstart.use.serve.bodies import display_name
 from headstart.use.serve.limits import Limits
 
@@ -95,6 +97,35 @@ def test_top_and_model_are_chosen_by_the_query_and_what_is_wrong_there_is_told(m
             assert word in refused.json()["error"]
         assert [one["name"] for one in client.get("/models").json()["models"]] == ["insects", "birds"]
         assert client.get("/model?model=birds").json()["classes"] == ["crow", "wren"]
+
+
+def test_a_heat_map_is_the_picture_with_the_heat_that_explain_finds(client: httpx.Client, model: Path) -> None:
+    from headstart.use.explain.explanation import explain_pictures
+
+    answer = client.post("/predict?heat_map=true", files=files(("a.jpg", PICTURE), ("b.jpg", b"broken")))
+    first, second = answer.json()["results"]
+    png = base64.b64decode(first["heat_map"].removeprefix("data:image/png;base64,"))
+    (expected,) = explain_pictures(artifact.load(model), [PICTURE], method="occlusion")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png))), expected.overlay())
+    assert "heat_map" not in second
+    assert "heat_map" not in client.post("/predict", content=PICTURE).json()["results"][0]
+    large = encoded(Image.fromarray(gradient(900, 1200)), "PNG")
+    png = client.post("/predict?heat_map=true", content=large).json()["results"][0]["heat_map"].split(",")[1]
+    assert Image.open(io.BytesIO(base64.b64decode(png))).size == (640, 480)
+    assert client.post("/predict?heat_map=true", files=files(*[("a.jpg", PICTURE)] * 5)).status_code == 413
+
+
+def test_heat_maps_beyond_their_queue_are_503(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = threading.Event()
+    monkeypatch.setattr(heat, "heat_map", lambda predictor, picture: opened.wait(30) and "data:,")
+    with serving(model) as client, ThreadPoolExecutor(2) as threads:
+        four = files(*[("a.jpg", PICTURE)] * 4)
+        sent = [threads.submit(client.post, "/predict?heat_map=true", files=four) for _ in range(2)]
+        until(lambda: client.app.state.service.heat._waiting == 8)
+        assert client.post("/predict?heat_map=true", content=PICTURE).status_code == 503
+        assert client.post("/predict", content=PICTURE).status_code == 200
+        opened.set()
+        assert {one.result().status_code for one in sent} == {200}
 
 
 def test_two_models_of_one_name_and_a_folder_without_a_model_are_refused(model: Path, tmp_path: Path) -> None:
@@ -299,6 +330,7 @@ def test_without_the_right_key_only_health_is_told(model: Path) -> None:
                 answer = client.request(method, path, headers=headers)
                 assert answer.status_code == 401, (path, given)
                 assert answer.headers["www-authenticate"] == "Bearer"
+        assert client.get("/openapi.json").json()["paths"]["/predict"]["post"]["security"] == [{"HTTPBearer": []}]
         right = {"authorization": f"Bearer {KEY}"}
         assert client.post("/predict", content=PICTURE, headers=right).status_code == 200
         assert client.get("/healthz").status_code == client.get("/readyz").status_code == 200
@@ -365,7 +397,8 @@ def test_the_api_describes_itself_and_its_example_has_the_form_of_an_answer(clie
     assert {"/predict", "/model", "/models", "/healthz", "/readyz", "/metrics"} <= set(described["paths"])
     post = described["paths"]["/predict"]["post"]
     assert {"multipart/form-data", "application/octet-stream"} <= set(post["requestBody"]["content"])
-    assert {"200", "400", "401", "403", "404", "408", "413", "415", "422", "503", "504"} <= set(post["responses"])
+    assert {"200", "400", "403", "404", "408", "413", "415", "422", "503", "504"} <= set(post["responses"])
+    assert "security" not in post  # this server has no keys
     example = post["responses"]["200"]["content"]["application/json"]["example"]
     real = client.post("/predict", files=files(("cat.jpg", PICTURE), ("notes.txt", b"text"))).json()
     assert set(example) == set(real)

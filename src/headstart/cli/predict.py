@@ -27,8 +27,17 @@ if TYPE_CHECKING:
 @click.option("--json", "style", flag_value="json", help="One JSON object a picture.")
 @click.option("--csv", "style", flag_value="csv", help="Comma-separated values.")
 @click.option("--precision", default="float32", help="float32 (the same answer everywhere) or bfloat16.")
+@click.option("--watch", is_flag=True, help="Label what a FOLDER holds and what comes into it; needs --out.")
+@click.option("--out", type=click.Path(), help="With --watch: append to this file, .csv or JSON lines.")
 def command(
-    arguments: tuple[str, ...], backbone: str | None, weights: str | None, top: int, style: str | None, precision: str
+    arguments: tuple[str, ...],
+    backbone: str | None,
+    weights: str | None,
+    top: int,
+    style: str | None,
+    precision: str,
+    watch: bool,
+    out: str | None,
 ) -> None:
     """Name what is in pictures: files, folders, globs, or - for standard input (a picture, or one path a line).
 
@@ -38,6 +47,9 @@ def command(
     names = arguments if backbone is not None else arguments[1:]
     if not names:
         raise click.UsageError("no picture given: name files, folders, globs, or - for standard input.")
+    if watch or out is not None:
+        _watch(predictor, names, top, out if watch else None)
+        return
     from headstart.core.pictures import expand
 
     pictures = chain.from_iterable(_standard_input() if name == "-" else expand([name]) for name in names)
@@ -62,6 +74,27 @@ def _predictor(model: str | None, backbone: str | None, weights: str | None, pre
     predictor = imagenet_predictor(str(backbone), weights=weights)
     predictor.precision = "bfloat16" if precision == "bfloat16" else "float32"
     return predictor
+
+
+def _watch(predictor: Predictor, names: tuple[str, ...], top: int, out: str | None) -> None:
+    """Watch one folder until SIGTERM or Ctrl-C."""
+    import signal
+    import threading
+    from pathlib import Path
+
+    from headstart.use.watch import watch
+
+    if out is None or len(names) != 1:
+        raise click.UsageError(
+            "--watch takes one FOLDER and --out FILE: predict MODEL FOLDER --watch --out labels.csv."
+        )
+    stop = threading.Event()
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, lambda number, frame: stop.set())
+    click.echo(f"watching {names[0]}, appending to {out}  (stop with Ctrl-C)", err=True)
+    few = top if "class_names" in predictor.description else None
+    count = watch(predictor, Path(names[0]), Path(out), stop=stop, top=few)
+    click.echo(f"{count} pictures labelled", err=True)
 
 
 def _standard_input() -> Iterator[bytes | str]:

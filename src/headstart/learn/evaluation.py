@@ -86,6 +86,10 @@ def evaluate_on(
     dataset, kept, aside = set_aside(dataset, records, for_training=False)
     trained_on = set(predictor.description.get("data", {}).get("training_digests", ()))
     seen = sum(record.digest[:16] in trained_on for record in kept)
+    if "export" in predictor.description:
+        progress.note(
+            "an exported model does not say which pictures it was trained on: make sure that these are others."
+        )
     if seen:
         progress.note(f"{seen:,} of the {len(kept):,} pictures were trained on: the figures are too good by that.")
     order = {name: index for index, name in enumerate(predictor.classes)}

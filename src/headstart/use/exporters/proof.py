@@ -114,6 +114,15 @@ def prove(
         raise ExportError(_table(names, predictor.classes, p, q, np.flatnonzero(wrong), tolerance))
     threshold = (predictor.description.get("confidence") or {}).get("novelty", {}).get("threshold")
     novelty = (before["novelty"], after["novelty"]) if "novelty" in before and "novelty" in after else None
+    if (
+        novelty is not None
+        and tolerance.share == 1
+        and not np.abs(novelty[0] - novelty[1]).max() <= 10 * (tolerance.probability)
+    ):
+        raise ExportError(
+            f"the export's novelty differs by {np.abs(novelty[0] - novelty[1]).max():.2g}, where "
+            f"{10 * tolerance.probability:g} is allowed: nothing was written. Please report this."
+        )
     return Proof(
         len(ordinary),
         len(odd),

@@ -13,6 +13,7 @@ import logging
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from headstart.core.errors import ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.use.exporters.contract import Exported, How, Number
 from headstart.use.exporters.metadata import as_text, describe
+
+if TYPE_CHECKING:
+    from headstart.networks.novelty import Novelty
 
 PRECISIONS: tuple[Number, ...] = ("float32",)
 FILE = "model.tflite"
@@ -41,7 +45,9 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     from headstart.networks.restore import load_network
 
     _, network = load_network(predictor.network_file.parent)
-    outputs = list(getattr(network, "outputs", ("probabilities", "features")))
+    outputs = list(network.outputs)
+    if network.novelty is not None:
+        network.novelty = _without_sort(network.novelty)
     example = torch.zeros((1, *predictor.preprocessing.image_size, 3), dtype=torch.uint8)
     level = logging.root.manager.disable
     try:
@@ -56,6 +62,32 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     with zipfile.ZipFile(folder / FILE, "a") as archive:
         archive.writestr(_NOTE, text)
         archive.writestr("labels.txt", "\n".join(predictor.classes).encode("utf-8", "backslashreplace"))
+
+
+def _without_sort(novelty: Novelty) -> Any:
+    """Return the same novelty for an interpreter that has no sort: the largest similarity is taken out k times."""
+    import torch
+    from torch.nn import functional as F
+
+    class Repeated(torch.nn.Module):
+        bank: torch.Tensor
+        rows: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("bank", novelty.bank)
+            self.register_buffer("rows", torch.arange(len(novelty.bank)))
+
+        def forward(self, features: torch.Tensor) -> torch.Tensor:
+            similarities = F.normalize(features, dim=1, eps=1e-12) @ self.bank.T
+            total = torch.zeros_like(similarities[:, 0])
+            for _ in range(novelty.neighbours):
+                total = total + similarities.amax(dim=1)
+                taken = self.rows == similarities.argmax(dim=1, keepdim=True)
+                similarities = similarities - 4.0 * taken.float()
+            return 1.0 - total.div(float(novelty.neighbours))
+
+    return Repeated()
 
 
 def load(folder: Path) -> Exported:

@@ -34,7 +34,7 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     from headstart.networks.restore import load_network
 
     _, network = load_network(predictor.network_file.parent)
-    outputs = list(getattr(network, "outputs", ("probabilities", "features")))
+    outputs = list(network.outputs)
     text = as_text(describe(predictor, "torch", how, ("torch", "safetensors"), outputs=outputs))
     example = torch.zeros((2, *predictor.preprocessing.image_size, 3), dtype=torch.uint8)
     with torch.no_grad():

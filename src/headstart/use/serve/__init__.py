@@ -5,6 +5,7 @@ pool        the threads that decode and run the network; the bounded queue befor
 models      the models served, and picking up new ones
 bodies      request bodies -> pictures in memory, never on disk
 front       the page at /, whose files are in page/
+heat        heat maps on demand
 guards      API keys, whose pages may call, headers that browsers obey
 schema      what the API says of itself (OpenAPI)
 metrics     what Prometheus reads

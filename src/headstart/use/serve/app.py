@@ -21,9 +21,12 @@ from starlette.requests import ClientDisconnect
 
 from headstart import __version__
 from headstart.core.errors import HeadstartError, ImageError
+from headstart.core.predictor import Prediction
 from headstart.core.runtime import cores
 from headstart.use.serve import front, guards, schema
 from headstart.use.serve.bodies import Bodies, Refused, Upload
+from headstart.use.serve.heat import MOST as MOST_HEAT_MAPS
+from headstart.use.serve.heat import Heat
 from headstart.use.serve.limits import Limits
 from headstart.use.serve.log import event
 from headstart.use.serve.metrics import Metrics
@@ -46,6 +49,7 @@ class Service:
     metrics: Metrics
     bodies: Bodies
     pool: Pool | None = field(default=None)
+    heat: Heat = field(default_factory=Heat)
 
 
 router = APIRouter()
@@ -91,6 +95,8 @@ def create_app(
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Exception, _failed)
+    if not service.keys:
+        _say_open(app)
     origins = frozenset(origins)
     if origins:
         app.add_middleware(
@@ -98,6 +104,16 @@ def create_app(
         )
     app.add_middleware(Frame, service=service, hosts=hosts, origins=origins, access_log=access_log)
     return app
+
+
+def _say_open(app: FastAPI) -> None:
+    """Let the description of the API say that no key is needed."""
+    described = app.openapi()  # kept by FastAPI, which hands out this very dictionary
+    described.get("components", {}).pop("securitySchemes", None)
+    for methods in described["paths"].values():
+        for one in methods.values():
+            one.pop("security", None)
+            one["responses"].pop("401", None)
 
 
 @asynccontextmanager
@@ -113,6 +129,7 @@ async def _running(service: Service, *, reload: bool) -> AsyncIterator[None]:
         if watching is not None:
             watching.cancel()
         await asyncio.to_thread(service.pool.close)
+        await asyncio.to_thread(service.heat.close)
 
 
 async def _watch_folders(service: Service) -> None:
@@ -170,8 +187,17 @@ async def predict(request: Request, asked: Annotated[schema.Asked, Query()]) -> 
             with service.bodies.holding() as body:
                 uploads = await body.read(request.headers, request.stream())
                 arrived = True
-                futures = _pool(service).submit(model.predictor, [upload.data for upload in uploads])
-                outputs = await asyncio.gather(*futures)
+                pictures = [upload.data for upload in uploads]
+                if asked.heat_map and len(pictures) > MOST_HEAT_MAPS:
+                    raise Refused(
+                        413, f"heat maps are drawn for at most {MOST_HEAT_MAPS} pictures: send fewer at once."
+                    )
+                outputs = await asyncio.gather(*_pool(service).submit(model.predictor, pictures))
+                readable = [
+                    None if isinstance(found, ImageError) else picture
+                    for picture, found in zip(pictures, outputs, strict=True)
+                ]
+                drawn = await _heat_maps(service, model, readable) if asked.heat_map else {}
     except QueueFull:
         service.metrics.pictures.labels(model.name, "refused").inc()
         raise Refused(503, "too many pictures are waiting. Try again soon.", {"Retry-After": "1"}) from None
@@ -184,7 +210,13 @@ async def predict(request: Request, asked: Annotated[schema.Asked, Query()]) -> 
     except ClientDisconnect:
         raise Refused(400, "the connection was closed before the body had arrived.") from None
     request.state.pictures = len(uploads)
-    return _answered(service, model, uploads, outputs, asked.top)
+    return _answered(service, model, uploads, outputs, drawn, asked.top)
+
+
+async def _heat_maps(service: Service, model: Served, pictures: list[bytes | None]) -> dict[int, str | None]:
+    wanted = {index: picture for index, picture in enumerate(pictures) if picture is not None}
+    drawn = await service.heat.draw(model.predictor, list(wanted.values()))
+    return dict(zip(wanted, drawn, strict=True))
 
 
 def _pool(service: Service) -> Pool:
@@ -194,14 +226,20 @@ def _pool(service: Service) -> Pool:
 
 
 def _answered(
-    service: Service, model: Served, uploads: list[Upload], outputs: list[Outputs | ImageError], top: int | None
+    service: Service,
+    model: Served,
+    uploads: list[Upload],
+    outputs: list[Outputs | ImageError],
+    drawn: dict[int, str | None],
+    top: int | None,
 ) -> Response:
     results: list[dict[str, Any]] = []
-    for upload, found in zip(uploads, outputs, strict=True):
+    for index, (upload, found) in enumerate(zip(uploads, outputs, strict=True)):
         if isinstance(found, ImageError):
             results.append({"path": upload.name, "error": str(found)})
         else:
-            results.append({"path": upload.name, **_told(model, found, top)})
+            heat = {"heat_map": drawn[index]} if index in drawn else {}
+            results.append({"path": upload.name, **_told(model, found, top), **heat})
     broken = sum("error" in result for result in results)
     service.metrics.pictures.labels(model.name, "unreadable").inc(broken)
     service.metrics.pictures.labels(model.name, "answered").inc(len(results) - broken)
@@ -212,13 +250,9 @@ def _answered(
 
 
 def _told(model: Served, outputs: Outputs, top: int | None) -> dict[str, Any]:
-    probabilities = outputs["probabilities"]
-    order = probabilities.argsort(kind="stable")[::-1][:top]
-    classes = model.predictor.classes
-    return {
-        "label": classes[order[0]],
-        "probabilities": {classes[index]: round(float(probabilities[index]), 6) for index in order},
-    }
+    novelty = float(outputs["novelty"]) if "novelty" in outputs else None
+    prediction = Prediction("", outputs["probabilities"], novelty=novelty)
+    return model.predictor.answer(prediction).to_json(top)
 
 
 @router.get(

@@ -23,6 +23,9 @@ class Asked(BaseModel):
 
     model: Annotated[str | None, Field(description="A name of `/models`; the first one where none is given.")] = None
     top: Annotated[int | None, Field(ge=1, le=100_000, description="Only so many classes; all by default.")] = None
+    heat_map: Annotated[
+        bool, Field(description="Draw where the model looked, for at most 4 pictures; takes a second a picture.")
+    ] = False
 
 
 class AskedModel(BaseModel):
@@ -42,7 +45,7 @@ class PictureAnswer(BaseModel):
     set: list[str] | None = Field(None, description="The classes that cannot be excluded at the model's coverage.")
     unknown: bool | None = Field(None, description="Whether it is probably none of the classes.")
     novelty: float | None = Field(None, description="How unlike the training pictures it is.")
-    names: dict[str, str] | None = Field(None, description="What classes are called in English, where that differs.")
+    heat_map: str | None = Field(None, description="The picture with the heat over it: the data URI of a PNG.")
     error: str | None = Field(None, description="Why the picture could not be read, as `headstart predict` says it.")
 
 
