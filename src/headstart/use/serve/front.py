@@ -31,13 +31,29 @@ async def look() -> Response:
 @router.get("/page.js")
 async def script() -> Response:
     """What the page does."""
-    return Response(_read("page.js"), media_type="text/javascript" + _UTF8)
+    return _script("page.js")
+
+
+@router.get("/sources.js")
+async def sources() -> Response:
+    """Where its pictures come from."""
+    return _script("sources.js")
+
+
+@router.get("/words.js")
+async def words() -> Response:
+    """What the scripts share."""
+    return _script("words.js")
 
 
 @router.get("/icon.svg")
 async def icon() -> Response:
     """The page's mark in a browser's tab."""
     return Response(_read("icon.svg"), media_type="image/svg+xml")
+
+
+def _script(name: str) -> Response:
+    return Response(_read(name), media_type="text/javascript" + _UTF8)
 
 
 @cache

@@ -1,13 +1,15 @@
 // The page of the server: every picture is a request of its own, so that none is lost when another one fails.
 
+import { takePictures } from "./sources.js";
+import { at, element, percent, sentence, size } from "./words.js";
+
 const PARALLEL = 4; // requests at once; fewer while the server says that it is busy
 const MOST_TRIES = 8; // of a picture that the server is too busy for
 const SHOWN = 5; // classes, before all are asked for
 const REFUSED = [400, 404, 413, 415, 422]; // the same file would be refused again
 
-const at = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const items = []; // as they are shown: {file, url, card, state, tries, cuts, abort, …}
+const items = []; // as they are shown: {file, url, card, state, answer, model, error, final, tries, cuts, abort, …}
 let server = { models: [], limits: {}, heat: false, ready: false };
 let allowed = PARALLEL;
 let asking = 0;
@@ -111,12 +113,13 @@ async function alive() {
 
 // ---- Pictures ----
 
-function add(files) {
+function add(files, told = () => {}) {
   const chosen = [...files];
   if (!chosen.length) return;
   notice("");
   const added = chosen.map((file) => {
-    const item = { file, url: URL.createObjectURL(file), card: at("card").content.firstElementChild.cloneNode(true), tries: 0, cuts: 0 };
+    const card = at("card").content.firstElementChild.cloneNode(true);
+    const item = { file, url: URL.createObjectURL(file), card, told, tries: 0, cuts: 0 };
     const part = (name) => item.card.querySelector(`.${name}`);
     item.part = part;
     const name = file.name || "picture";
@@ -261,8 +264,11 @@ function show(item, state, why = "") {
     unlook(item);
     part("heat").removeAttribute("src");
   } else bars(item, false);
-  if (state === "done") say(`${item.file.name}: ${verdict(answer)}. ${reason(item)}`);
-  if (state === "error") say(`${item.file.name}: ${item.error}`);
+  if (state === "done" || state === "error") {
+    const text = `${item.file.name}: ${state === "done" ? `${verdict(answer)}. ${reason(item)}` : item.error}`;
+    say(text);
+    item.told(text);
+  }
   count();
 }
 
@@ -278,9 +284,8 @@ function reason({ answer, model: one }) {
   if (answer.unknown) return `It is unlike the pictures that the model learned from. If it had to be one: ${best}.`;
   if (!(answer.set?.length > 1)) return "";
   const coverage = one.confidence?.conformal?.coverage;
-  const often = coverage ? ` Sets like this hold the right class ${percent(coverage)} of the time.` : "";
-  const names = answer.set.length > 3 ? `${answer.set.length} classes` : `${answer.set.length} of them`;
-  return `In doubt: ${names} cannot be excluded, ${best} is likeliest.${often}`;
+  const often = coverage ? ` The model's sets hold the right class ${percent(coverage)} of the time.` : "";
+  return `In doubt between ${answer.set.length} classes; ${best} is likeliest.${often}`;
 }
 
 function bars(item, all) {
@@ -325,13 +330,14 @@ async function look(item) {
     if (stale(item, abort)) return;
     if (!part("heat").src) return notice(`${item.file.name}: ${problem}`);
   }
-  part("heat").hidden = false;
+  part("heat").hidden = part("legend").hidden = false;
   part("look").setAttribute("aria-pressed", "true");
-  say(`${item.file.name}: the places that speak for ${shownName(item.answer.label)} are shown in bright colours.`);
+  part("legend").textContent = `Bright places speak for ${shownName(item.answer.label)}. A dark rim is what the model does not see.`;
+  say(`${item.file.name}: ${part("legend").textContent}`);
 }
 
 function unlook({ part }) {
-  part("heat").hidden = true;
+  part("heat").hidden = part("legend").hidden = true;
   part("look").setAttribute("aria-pressed", "false");
 }
 
@@ -366,105 +372,6 @@ function notice(text) {
   at("notice").replaceChildren(...(text ? [element("p", { className: "note bad", textContent: text })] : []));
 }
 
-const element = (tag, properties = {}, ...children) => {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-};
-
-const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
-
-function percent(share) {
-  if (share < 0.0005) return "< 0.1 %";
-  if (share >= 0.9995) return "> 99.9 %"; // no model is certain
-  return `${(100 * share).toFixed(1).replace(/\.0$/, "")} %`;
-}
-
-const size = (bytes) => (bytes < 1024 ** 2 ? `${Math.ceil(bytes / 1024)} KB` : `${(bytes / 1024 ** 2).toFixed(1).replace(/\.0$/, "")} MB`);
-
-// ---- Drop, paste, choose ----
-
-at("files").addEventListener("change", (event) => {
-  add(event.target.files);
-  event.target.value = ""; // so that the same file can be chosen again
-});
-
-document.addEventListener("paste", (event) => {
-  if (event.target.closest?.("input, textarea")) return;
-  const files = event.clipboardData?.files ?? [];
-  if (files.length) add(files);
-  else notice("There is no picture in the clipboard. Copy a picture, or a picture file, and paste again.");
-});
-
-let inside = 0; // enter and leave come from every element the pointer passes
-for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    inside = kind === "dragenter" ? inside + 1 : kind === "dragleave" ? inside - 1 : kind === "drop" ? 0 : inside;
-    document.body.classList.toggle("over", inside > 0);
-  });
-}
-
-document.addEventListener("drop", async (event) => {
-  const entries = [...event.dataTransfer.items].map((one) => one.webkitGetAsEntry?.()).filter(Boolean);
-  const files = entries.length ? (await Promise.all(entries.map(unfold))).flat() : [...event.dataTransfer.files];
-  if (files.length) add(files);
-  else notice("That was no picture file. Save the picture first, then drop the file here.");
-});
-
-/** The files of a dropped file or folder, the folders in it included. */
-async function unfold(entry) {
-  if (entry.isFile) return new Promise((resolve) => entry.file((file) => resolve([file]), () => resolve([])));
-  const [reader, found] = [entry.createReader(), []];
-  for (;;) {
-    const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
-    if (!some.length) return (await Promise.all(found.map(unfold))).flat();
-    found.push(...some);
-  }
-}
-
-// ---- The camera ----
-
-const dialog = at("shoot");
-const video = dialog.querySelector("video");
-const taken = dialog.querySelector("[role=status]");
-
-at("camera").hidden = !navigator.mediaDevices?.getUserMedia; // a browser offers it to localhost and https only
-at("camera").addEventListener("click", async () => {
-  notice("");
-  try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-  } catch (error) {
-    const reasons = {
-      NotAllowedError: "The camera was not allowed. Allow it for this page in the browser's settings and try again.",
-      NotFoundError: "No camera was found.",
-      NotReadableError: "The camera cannot be used: another program may have it.",
-    };
-    return notice(reasons[error.name] ?? `The camera cannot be used (${error.message}).`);
-  }
-  taken.textContent = "";
-  dialog.showModal();
-  at("take").focus();
-  video.play().catch(() => {}); // it was closed before it began
-});
-
-let shots = 0;
-at("take").addEventListener("click", async () => {
-  if (!video.videoWidth) return void (taken.textContent = "The camera has not started yet.");
-  const canvas = element("canvas", { width: video.videoWidth, height: video.videoHeight });
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.95));
-  shots += 1;
-  add([new File([blob], `camera ${shots}.jpg`, { type: "image/jpeg" })]);
-  taken.textContent = `${shots} taken. The answers are behind this window.`;
-});
-
-at("enough").addEventListener("click", () => dialog.close());
-dialog.addEventListener("close", () => {
-  for (const track of video.srcObject?.getTracks() ?? []) track.stop();
-  video.srcObject = null;
-});
-
 // ---- The rest of the controls ----
 
 at("model").addEventListener("change", () => {
@@ -491,4 +398,5 @@ at("clear").addEventListener("click", () => {
   at("files").focus();
 });
 
+takePictures(add, notice);
 loadModels();

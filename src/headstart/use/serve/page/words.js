@@ -1,0 +1,20 @@
+// Small things that the other files share: elements, and how figures are written.
+
+export const at = (id) => document.getElementById(id);
+
+export const element = (tag, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+};
+
+export const sentence = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** A probability as a person reads it. */
+export function percent(share) {
+  if (share < 0.0005) return "<\u00a00.1\u00a0%";
+  if (share >= 0.9995) return ">\u00a099.9\u00a0%"; // no model is certain
+  return `${(100 * share).toFixed(1).replace(/\.0$/, "")}\u00a0%`;
+}
+
+export const size = (bytes) => (bytes < 1024 ** 2 ? `${Math.ceil(bytes / 1024)} KB` : `${(bytes / 1024 ** 2).toFixed(1).replace(/\.0$/, "")} MB`);
