@@ -236,13 +236,13 @@ def open_engine(
     pictures: Sequence[Picture], backbone: Backbone, how: FeatureSettings, cut: str | None, progress: Progress
 ) -> Engine:
     """Return the fastest engine of the network below `cut` (None: all of it), checked on a few of the pictures."""
-    from headstart.networks import prefix
+    from headstart.networks import prefix, suffix
 
     device = choose_device(how.device)
-    network = backbone.network if cut is None else prefix(backbone, cut)
+    network, rest = (backbone.network, None) if cut is None else (prefix(backbone, cut), suffix(backbone, cut))
     samples = _samples(pictures, backbone)
     precision = choose_precision(how.precision, device)
-    return choose_engine(network, graph_identity(backbone, cut), samples, device, precision, progress)
+    return choose_engine(network, graph_identity(backbone, cut), samples, device, precision, progress, rest)
 
 
 def backbone_graph(backbone: Backbone) -> Path:
