@@ -399,3 +399,15 @@ def test_a_key_is_asked_for_where_the_server_wants_one(
         page.reload()
         page.wait_for_selector("#about:not(:empty)")  # it is kept as long as the tab
         assert not field.is_visible()
+
+
+def test_classes_named_by_numbers_stand_in_the_order_of_their_probabilities(
+    visit: Callable[..., Any], pictures: list[Path]
+) -> None:
+    shares = {"7": 0.9, "constructor": 0.05, "3": 0.02, "1": 0.012, "2": 0.01, "4": 0.008}
+    page = visit()
+    told = {"model": "insects", "results": [{"path": "x", "label": "7", "probabilities": shares}]}
+    page.route("**/predict?*", lambda route: route.fulfill(json=told))
+    page.set_input_files("#files", pictures[0])
+    (one,) = wait(page, "done", count=1)
+    assert one.locator(".bars li > span:first-child").all_inner_texts() == ["7", "constructor", "3", "1", "2"]

@@ -37,6 +37,18 @@ def test_unknown_is_what_exceeds_the_models_threshold(novelty: float, threshold:
     assert told["novelty"] == novelty
 
 
+def test_of_equally_probable_classes_the_first_is_named_as_everywhere_else() -> None:
+    told = answer(np.array([0.4, 0.2, 0.4], np.float32), None, CLASSES, Thresholds(set_probability=0.9))
+    assert told.label == "ant"
+    assert told.prediction_set == ("ant",)
+
+
+@pytest.mark.parametrize("confidence", [[1], {"novelty": 3}, {"conformal": {"threshold": "0.5"}}])
+def test_thresholds_of_the_wrong_type_are_told(confidence: object) -> None:
+    with pytest.raises(TypeError, match="wrong type"):
+        Thresholds.of({"confidence": confidence})
+
+
 def test_outcomes_are_written_as_a_table_without_the_users_own_folders(tmp_path) -> None:
     probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]], np.float32)
     paths = ("/home/someone/pictures/ant/a,1.jpg", "/home/someone/pictures/bee/\udcff.jpg")

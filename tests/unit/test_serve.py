@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import socket
 import sys
 import threading
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -40,6 +42,42 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(model: Path) -> Iterator[httpx.Client]:
     with serving(model) as client:
         yield client
+
+
+def test_words_that_clients_make_up_as_methods_do_not_fill_the_metrics(client: httpx.Client) -> None:
+    for method in ("BREW", "WHEN"):
+        assert client.request(method, "/predict").status_code == 405
+    metrics = client.get("/metrics").text
+    assert "BREW" not in metrics
+    assert 'method="other",route="/predict",status="405"' in metrics
+
+
+def test_a_new_model_that_fails_in_an_unforeseen_way_is_refused_and_the_next_one_is_picked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.use.serve.app.RELOAD_SECONDS", 0.01)
+    folder = write_model(tmp_path / "birds")
+    genuine = artifact.load
+    failures = iter([ZeroDivisionError("nobody thought of this")])
+
+    def load(*arguments: Any, **options: Any) -> Predictor:
+        for failure in failures:
+            raise failure
+        return genuine(*arguments, **options)
+
+    def wait_for(outcome: str) -> None:
+        for _ in range(1000):
+            if f'outcome="{outcome}"}} 1.0' in client.get("/metrics").text:
+                return
+            time.sleep(0.01)
+        raise AssertionError(client.get("/metrics").text)
+
+    with serving(folder, reload=True) as client:
+        monkeypatch.setattr(artifact, "load", load)
+        os.utime(folder / "model.json", ns=(1, 1))
+        wait_for("refused")
+        os.utime(folder / "model.json", ns=(2, 2))
+        wait_for("picked up")
 
 
 def files(*pictures: tuple[str, bytes]) -> list[tuple[str, tuple[str, bytes]]]:

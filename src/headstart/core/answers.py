@@ -58,10 +58,17 @@ class Thresholds:
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Thresholds:
-        """Return the thresholds that `model.json` holds."""
-        confidence = description.get("confidence") or {}
-        conformal, novelty = confidence.get("conformal") or {}, confidence.get("novelty") or {}
-        return cls(conformal.get("threshold"), novelty.get("threshold"))
+        """Return the thresholds that `model.json` holds.
+
+        Raises:
+            TypeError: They are of the wrong type.
+        """
+        try:
+            confidence = description.get("confidence") or {}
+            found = [(confidence.get(name) or {}).get("threshold") for name in ("conformal", "novelty")]
+            return cls(*(None if value is None else float(value + 0) for value in found))
+        except (AttributeError, TypeError):
+            raise TypeError("confidence is of the wrong type") from None
 
 
 def answer(probabilities: np.ndarray, novelty: float | None, classes: Sequence[str], thresholds: Thresholds) -> Answer:
@@ -73,7 +80,7 @@ def answer(probabilities: np.ndarray, novelty: float | None, classes: Sequence[s
         classes: The c names.
         thresholds: Of the model.
     """
-    order = probabilities.argsort(kind="stable")[::-1]
+    order = (-probabilities).argsort(kind="stable")  # of equal ones the first, as `argmax` has it
     ranked = {classes[index]: float(probabilities[index]) for index in order}
     chosen = None
     if thresholds.set_probability is not None:

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from headstart.core.answers import Thresholds
 from headstart.core.errors import ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
@@ -95,6 +96,7 @@ def check_description(description: Any, source: Path) -> dict[str, Any]:
             "pip install --upgrade headstart."
         )
     Preprocessing.from_json(description["preprocessing"])
+    Thresholds.of(description)
     classes = description["classes"]
     if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
         raise TypeError("classes are of the wrong type")

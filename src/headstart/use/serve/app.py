@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from headstart import __version__
-from headstart.core.errors import HeadstartError, ImageError
+from headstart.core.errors import ImageError
 from headstart.core.predictor import Prediction
 from headstart.core.runtime import cores
 from headstart.use.serve import front, guards, schema
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 RELOAD_SECONDS = 1.0
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 @dataclass
@@ -139,7 +140,7 @@ async def _watch_folders(service: Service) -> None:
         for old in await asyncio.to_thread(service.models.changed):
             try:
                 new = await asyncio.to_thread(service.models.reload, old)
-            except HeadstartError as error:
+            except Exception as error:  # whatever it is: the old model stays, and the next one is looked at
                 service.metrics.reloads.labels(old.name, "refused").inc()
                 event("model refused", model=old.name, folder=old.folder, reason=str(error))
             else:
@@ -372,7 +373,8 @@ class Frame:
 
     def _note(self, scope: Scope, status: int, seconds: float, identity: str) -> None:
         route = getattr(scope.get("route"), "path", "other")
-        method = scope["method"] if route != "other" else "other"
+        # A client may send any word as its method: each would be kept for ever.
+        method = scope["method"] if route != "other" and scope["method"] in METHODS else "other"
         self._service.metrics.requests.labels(method, route, str(status)).inc()
         self._service.metrics.seconds.labels(route).observe(seconds)
         if self._access_log:

@@ -103,7 +103,7 @@ class Models:
         state = folder_state(old.folder)
         try:
             new = load(old.name, old.folder, self._precision)
-        except ModelError:
+        except Exception:
             self._refused[old.name] = state
             raise
         self._models[old.name] = new

@@ -72,7 +72,7 @@ function about() {
   document.title = `${one.name} · headstart`;
 }
 
-const shownName = (name, one = model()) => one?.class_names?.[name] ?? name;
+const shownName = (name, one = model()) => (Object.hasOwn(one?.class_names ?? {}, name) ? one.class_names[name] : name);
 
 function lock(why) {
   locked = true;
@@ -290,7 +290,8 @@ function reason({ answer, model: one }) {
 
 function bars(item, all) {
   const { answer, part } = item;
-  const rows = Object.entries(answer.probabilities);
+  // Not in the order of the answer: a browser puts names that are whole numbers first.
+  const rows = Object.entries(answer.probabilities).sort(([, a], [, b]) => b - a);
   const inside = new Set(answer.unknown ? [] : (answer.set ?? [answer.label]));
   const shown = all ? rows : rows.slice(0, SHOWN);
   part("bars").replaceChildren(
