@@ -277,7 +277,7 @@ def test_what_moved_in_fine_tuning_and_the_curves_are_shown(few: list[str]) -> N
     assert "blocks.0 not at all head 12.34 %" in words
     assert "from 90.0 % to 95.0 % (McNemar p = 0.2: chance alone can do that)" in words
     assert "validation" in words
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 4
 
 
 def test_a_small_class_is_pointed_out(few: list[str]) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from headstart.core.predictor import Predictor
     from headstart.core.progress import Progress
     from headstart.core.slices import Slices
     from headstart.learn.evaluation import DataEvaluation
@@ -22,44 +24,96 @@ SHOWN_SLICES = 20
 @click.option("--on", type=click.Path(), help="The pictures: then all arguments are models, compared with each other.")
 @click.option("--split", "part", help="Only the pictures of this split of DATA: train, validation or test.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="The HTML file.  [default: MODEL-on-DATA.html beside MODEL]"
+)
+@click.option("--no-report", is_flag=True, help="Write none.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
 def command(
-    arguments: tuple[str, ...], on: str | None, part: str | None, seed: int, quiet: bool, as_json: bool
+    arguments: tuple[str, ...],
+    on: str | None,
+    part: str | None,
+    seed: int,
+    report: Path | None,
+    no_report: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     """Measure MODEL on DATA: a folder of class folders or a manifest, whose classes the model knows.
 
     Other columns of a manifest (camera, site, …) give figures of their parts. With --on several models are measured on
-    the same pictures, and every pair of them is tested.
+    the same pictures, and every pair of them is tested, without a report.
     """
     from headstart.cli.console import ConsoleProgress
 
     if on is None and len(arguments) != 2:
         raise click.UsageError("give MODEL DATA, or MODEL MODEL … --on DATA.")
     models, data = (arguments, on) if on is not None else (arguments[:1], arguments[1])
+    if report is not None and (no_report or len(models) > 1):
+        raise click.UsageError("--report is for one model, without --no-report.")
     progress = ConsoleProgress(quiet=quiet or as_json)
     if len(models) > 1:
         _compare(models, data, part, seed, progress, as_json)
     else:
-        _evaluate(models[0], data, part, seed, progress, as_json)
+        page = None if no_report else report or _beside(models[0], data)
+        _evaluate(models[0], data, part, seed, page, progress, as_json)
 
 
-def _evaluate(model: str, data: str, part: str | None, seed: int, progress: Progress, as_json: bool) -> None:
+def _beside(model: str, data: str) -> Path:
+    """Return where the report goes: beside the model's folder, which stays as it is."""
+    folder = Path(model).absolute()
+    return folder.with_name(f"{folder.name}-on-{Path(data).absolute().stem}.html")
+
+
+def _evaluate(
+    model: str, data: str, part: str | None, seed: int, page: Path | None, progress: Progress, as_json: bool
+) -> None:
+    from headstart.cli.console import show
     from headstart.cli.result import figures
     from headstart.core.artifact import load
     from headstart.learn.evaluation import evaluate_on
+    from headstart.use.page import check_page
 
-    result = evaluate_on(load(model), data, part=part, seed=seed, progress=progress)
+    predictor = load(model)
+    if page is not None:
+        check_page(page)
+    result = evaluate_on(predictor, data, part=part, seed=seed, progress=progress)
+    if page is not None:
+        with progress.step("report"):
+            _write_report(predictor, data, part, result, progress, page)
     if not as_json:
         _show(model, data, result)
+        if page is not None:
+            show("", f"report: {page}")
         return
     evaluation = result.evaluation
     aside = [{"path": path, "reason": reason} for path, reason in result.set_aside]
     whole = {"model": model, "data": data, "set_aside": aside, "seen_in_training": result.seen_in_training}
+    whole["report"] = None if page is None else str(page)
     parts = None if result.slices is None else result.slices.to_json()
     click.echo(
         json.dumps({**whole, "test": figures(evaluation), **evaluation.to_json(), "slices": parts}, ensure_ascii=False)
     )
+
+
+def _write_report(
+    predictor: Predictor, data: str, part: str | None, result: DataEvaluation, progress: Progress, page: Path
+) -> None:
+    from headstart.use.page import save_page
+    from headstart.use.report import of_evaluation, report
+
+    material = of_evaluation(
+        predictor,
+        result.evaluation,
+        result.outcomes,
+        data=Path(data).absolute().name + (f", {part}" if part else ""),
+        set_aside=result.set_aside,
+        trained_on=result.seen_in_training,
+        slices=result.slices,
+        notes=progress.notes,
+    )
+    save_page(report(material), page)
 
 
 def _show(model: str, data: str, result: DataEvaluation) -> None:

@@ -23,7 +23,6 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
     from headstart.cli.console import show
     from headstart.core.artifact import read_description
     from headstart.core.errors import DataError
-    from headstart.learn.features.extract import digest
     from headstart.use.page import check_page, save_page
     from headstart.use.report import finder, of_model, report
 
@@ -37,7 +36,13 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
 
         paths = read_dataset(folder, for_training=False, collect=True).paths
     trained_on = set(description.get("data", {}).get("training_digests", ()))
-    material = of_model(model, description, finder(paths, lambda path: digest(path)[:16] in trained_on))
+
+    def learned_from(path: str) -> bool:
+        from headstart.learn.features.extract import digest  # which imports torch: seldom needed
+
+        return digest(path)[:16] in trained_on
+
+    material = of_model(model, description, finder(paths, learned_from))
     if folder is not None and not any(material.said.paths):
         raise DataError(
             f"{folder} has none of the test pictures of {model.name}: name what it was fitted on, or measure it on "

@@ -31,6 +31,7 @@ def figures(evaluation: Evaluation | None) -> dict[str, Any] | None:
 def summary(classifier: ImageClassifier, model: str) -> dict[str, Any]:
     """Return what `headstart fit --json` prints."""
     description, history = classifier.predictor_.description, Path(model) / "history.csv"
+    report = Path(model) / "report.html"
     return {
         "model": model,
         "classes": classifier.classes_.tolist(),
@@ -46,6 +47,7 @@ def summary(classifier: ImageClassifier, model: str) -> dict[str, Any]:
         "validation": figures(classifier.validation_),
         "finetuning": description.get("finetuning", {}).get("gain"),
         "history": str(history) if history.is_file() else None,
+        "report": str(report) if report.is_file() else None,
         "notes": list(classifier.notes_),
     }
 
@@ -74,6 +76,8 @@ def show_fit(result: dict[str, Any]) -> None:
         show(gained(result["finetuning"]), "")
     if result["history"] is not None:
         show(f"Every epoch is in {result['history']} and curves.png beside it.", "")
+    if result["report"] is not None:
+        show(f"What it gets wrong, and how sure this is: {result['report']}", "")
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["seconds"].items() if seconds >= 0.05)
     show(f"{sum(result['seconds'].values()):.1f} s: {parts}", f"Next: headstart predict {result['model']} PICTURE…")
 

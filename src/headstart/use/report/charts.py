@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,31 +25,35 @@ _VARIABLES = {INK: "ink", SOFT: "soft", GRID: "grid", FIRST: "first", SECOND: "s
 PANELS = (("accuracy", "Accuracy"), ("loss", "Loss"))
 
 
-def curves(history: Sequence[Mapping[str, float]]) -> str | None:
-    """Return accuracy and loss by epoch, training solid and validation dashed; None where there were no epochs."""
-    drawn = [(key, title) for key, title in PANELS if history and {key, f"val_{key}"} & set(history[0])]
-    if not drawn:
-        return None
+def curves(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
+    """Return accuracy and loss by epoch, a chart each, training solid and validation dashed; none without epochs."""
+    found = {}
+    for key, title in PANELS:
+        if history and {key, f"val_{key}"} & set(history[0]):
+            found[title] = _curve(history, key)
+    return found
+
+
+def _curve(history: Sequence[Mapping[str, float]], key: str) -> str:
     from matplotlib.ticker import MaxNLocator
 
-    figure = _figure(4.2 * len(drawn), 2.9)
+    figure = _figure(4.2, 3.0)
+    axes = _axes(figure, "epoch", key)
     epochs = [row.get("epoch", number) for number, row in enumerate(history, 1)]
-    for place, (key, title) in enumerate(drawn, 1):
-        axes = _axes(figure, (1, len(drawn), place), title, "epoch")
-        for name, column, colour, style in (("training", key, FIRST, "-"), ("validation", f"val_{key}", SECOND, "--")):
-            if column in history[0]:
-                marker = "o" if len(history) < 3 else None  # one or two epochs make no line
-                values = [row[column] for row in history]
-                axes.plot(epochs, values, style, color=colour, linewidth=2, marker=marker, label=name)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=2.6)
+    for name, column, colour, style in (("training", key, FIRST, "-"), ("validation", f"val_{key}", SECOND, "--")):
+        if column in history[0]:
+            marker = "o" if len(history) < 3 else None  # one or two epochs make no line
+            values = [row[column] for row in history]
+            axes.plot(epochs, values, style, color=colour, linewidth=2, marker=marker, label=name)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=2.6)
     return _svg(figure)
 
 
 def reliability(bins: Sequence[Bin]) -> str:
     """Return a reliability diagram: the share named right against the probability, with 95 % Wilson intervals."""
     figure = _figure(4.2, 3.5)
-    axes = _axes(figure, (1, 1, 1), None, "probability of the named class", "share named right")
+    axes = _axes(figure, "probability of the named class", "share named right")
     low = min([0.5, *(one.low for one in bins)])
     axes.plot([low, 1], [low, 1], "--", color=SOFT, linewidth=1)
     at, share = [one.confidence for one in bins], np.array([one.accuracy for one in bins])
@@ -67,7 +71,7 @@ def reliability(bins: Sequence[Bin]) -> str:
 def novelty(scores: np.ndarray, threshold: float | None) -> str:
     """Return a histogram of how unlike the training pictures each picture is, and the threshold of `unknown`."""
     figure = _figure(4.2, 3.5)
-    axes = _axes(figure, (1, 1, 1), None, "novelty", "pictures")
+    axes = _axes(figure, "novelty", "pictures")
     axes.hist(scores, bins=min(30, max(8, len(scores) // 8)), color=FIRST, rwidth=0.94)
     if threshold is not None:
         axes.axvline(threshold, color=SECOND, linewidth=2)
@@ -98,19 +102,16 @@ def _figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _axes(figure: Figure, place: Any, title: str | None, across: str, up: str | None = None) -> Axes:
-    axes: Axes = figure.add_subplot(*place)
+def _axes(figure: Figure, across: str, up: str) -> Axes:
+    axes: Axes = figure.add_subplot()
     axes.patch.set_alpha(0)
-    if title:
-        axes.set_title(title, loc="left", fontsize=11, color=INK)
     axes.set_xlabel(across, color=SOFT, fontsize=9)
-    if up:
-        axes.set_ylabel(up, color=SOFT, fontsize=9)
+    axes.set_ylabel(up, color=SOFT, fontsize=9)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(SOFT)
-    axes.tick_params(colors=SOFT, labelsize=9, length=0, labelcolor=SOFT)
+    axes.tick_params(colors=SOFT, labelsize=9, length=0, pad=5, labelcolor=SOFT)
     return axes
 
 

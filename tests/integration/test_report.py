@@ -1,0 +1,138 @@
+"""`report.html` in a real browser, and the commands that write one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.classifier import ImageClassifier
+
+HOSTILE = "b\"><img src=x onerror=document.title='bad'>"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, make_picture: Callable[..., Path]) -> Path:
+    """A model of two classes that no one can tell apart, one with a hostile name, so that it makes mistakes."""
+    root = tmp_path_factory.mktemp("report")
+    for number in range(60):
+        name = HOSTILE if number % 2 else "a"
+        make_picture(root / "data" / name / f"{number}.jpg", "dots", seed=number)
+    ImageClassifier(method="frozen", image_size=64, test_size=0.5).fit(root / "data", out=root / "model")
+    return root / "model"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=chromium, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
+def page(request: pytest.FixtureRequest, browser: Any, model: Path) -> Iterator[Any]:
+    """The report, open; whatever it asks for or complains about fails the test."""
+    width, scheme = request.param
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    requests, errors = [], []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((model / "report.html").as_uri())
+    yield page
+    assert [url for url in requests if not url.startswith("data:")] == [(model / "report.html").as_uri()]
+    assert errors == []
+    page.close()
+
+
+def visible(page: Any) -> list[str]:
+    """The cells of the pictures that are shown."""
+    return [one.get_attribute("data-cell") for one in page.locator("#gallery > figure:visible").all()]
+
+
+def test_the_page_opens_without_errors_or_requests_and_fits_the_screen(page: Any) -> None:
+    assert page.title() == "data: report"  # no name became a script
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("svg").count() == 2
+    broken = "images => images.filter(image => !image.naturalWidth).length"
+    page.evaluate("Promise.all([...document.images].map(image => image.decode().catch(() => 0)))")
+    assert page.locator("img").evaluate_all(broken) == 0
+
+
+def test_first_the_mistakes_are_shown_and_a_cell_shows_the_pictures_behind_it(page: Any, model: Path) -> None:
+    confusion = json.loads((model / "model.json").read_text())["test"]["confusion"]
+    assert set(visible(page)) == {f"{i}-{1 - i}" for i in (0, 1) if confusion[i][1 - i]}
+    for i in (0, 1):
+        for j in (0, 1):
+            if not confusion[i][j]:
+                continue
+            cell = page.locator(f'button[data-cell="{i}-{j}"]')
+            cell.click()
+            assert visible(page) == [f"{i}-{j}"] * confusion[i][j]
+            assert cell.get_attribute("aria-pressed") == "true"
+            assert page.locator('button[aria-pressed="true"]').count() == 1
+            assert page.locator("#caption").inner_text().endswith(f": {confusion[i][j]}")
+    page.locator("#all").click()
+    assert "0-0" not in visible(page)
+    assert page.locator('button[aria-pressed="true"]').count() == 0
+
+
+def test_the_matrix_works_by_keyboard(page: Any, model: Path) -> None:
+    confusion = json.loads((model / "model.json").read_text())["test"]["confusion"]
+    assert min(map(min, confusion)) > 0  # no cell is empty, so all can be reached
+    first = set(visible(page))
+    page.locator('button[data-cell="0-0"]').focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    assert set(visible(page)) == {"1-1"}
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    assert set(visible(page)) == {"1-0"}
+    page.keyboard.press("Escape")
+    assert set(visible(page)) == first
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "headstart", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_evaluate_writes_a_report_beside_the_model_with_the_slices_of_the_manifest(model: Path, tmp_path: Path) -> None:
+    shutil.copytree(model, tmp_path / "mine")
+    lines = [
+        f"{path},a,{'north' if number % 2 else 'south'}"
+        for number, path in enumerate(sorted((model.parent / "data" / "a").iterdir()))
+    ]
+    (tmp_path / "sites.csv").write_text("\n".join(["path,label,site", *lines]) + "\n")
+    done = run("evaluate", tmp_path / "mine", tmp_path / "sites.csv", "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["report"] == str(tmp_path / "mine-on-sites.html")
+    text = Path(said["report"]).read_text()
+    assert "site: <b>north</b>" in text
+    assert f"{100 * said['test']['accuracy']['value']:.1f} % of 30 pictures named right" in text
+    assert f"It has learned from {said['seen_in_training']} of these 30 pictures" in text
+
+
+def test_report_says_when_the_folder_has_none_of_the_pictures(model: Path, tmp_path: Path, make_picture: Any) -> None:
+    make_picture(tmp_path / "other" / "x" / "1.jpg")
+    done = run("report", model, tmp_path / "other", "--out", tmp_path / "r.html")
+    assert done.returncode == 2
+    assert "has none of the test pictures of model" in done.stderr
+    assert not (tmp_path / "r.html").exists()
+    done = run("report", model, "--out", tmp_path / "r.html")
+    assert done.returncode == 0, done.stderr
+    assert "30 pictures are not shown" in (tmp_path / "r.html").read_text()
