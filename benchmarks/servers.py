@@ -76,7 +76,9 @@ def naive_server(weights: Path) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, str(HERE / "peers" / "naive_server.py"), str(weights), str(port)])
+    command = [sys.executable, str(HERE / "peers" / "naive_server.py"), str(weights), str(port)]
+    # Threads that wait by spinning would cost it dearly whenever something else runs.
+    process = subprocess.Popen(command, text=True, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"})
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
@@ -108,7 +110,7 @@ def wrk(server: Server, pictures: Path, *, connections: int, seconds: int) -> di
     """Return what a closed load measured: `status 200` and others, `seconds`, `p50` and `p99` in ms, `errors`.
 
     Raises:
-        NotMeasured: wrk is not installed.
+        NotMeasured: wrk is not installed, or nothing was answered.
     """
     if shutil.which("wrk") is None:
         raise NotMeasured("wrk is not installed (apt install wrk)")
@@ -117,4 +119,7 @@ def wrk(server: Server, pictures: Path, *, connections: int, seconds: int) -> di
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
     known = ("status", "seconds", "p50", "p99", "errors")
     lines = [line.rsplit(" ", 1) for line in done.stdout.splitlines() if line.split(" ")[0] in known]
-    return {name: float(value) for name, value in lines}
+    measured = {name: float(value) for name, value in lines}
+    if not measured.get("status 200"):
+        raise NotMeasured(f"{server.url} answered nothing in {seconds} s: {measured}")
+    return measured
