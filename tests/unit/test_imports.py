@@ -41,6 +41,7 @@ PACKAGES = {
 # Modules that come with a declared package and follow its version.
 COMES_WITH = {
     "joblib": "scikit-learn",
+    "packaging": "pytest",
     "pydantic": "fastapi",
     "starlette": "fastapi",
     "threadpoolctl": "scikit-learn",
@@ -125,7 +126,7 @@ def pins() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("folder", "groups"),
     [
-        ("src", ("", "backbones", "heif", "keras", "serve")),
+        ("src", ("", "backbones", "heif", "int8", "keras", "litert", "serve")),
         ("tests", ("", "backbones", "heif", "keras", "serve", "dev")),
     ],
 )
