@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import csv
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ from headstart.core.errors import SettingError
 from headstart.core.findings import KINDS, Balance, Checkup
 from headstart.core.metrics import Figure
 from headstart.learn.audit import audit
-from headstart.learn.dataset import read_dataset
+from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.doctor import examine, judge, write_clean_manifest
 from headstart.learn.doctor.manifest import check_kinds
 from headstart.learn.doctor.quality import Quality, look, oddities, qualities
@@ -382,6 +384,56 @@ def test_a_manifest_that_cannot_be_written_is_one_clear_error(
         write_clean_manifest(messy, quick, kinds, tmp_path / name)
     assert (tmp_path / "there.csv").read_text() == "mine"
     assert not (tmp_path / "clean.csv").exists()
+
+
+def test_the_price_of_leaks_among_many_pictures_is_measured_in_little_memory() -> None:
+    features, targets = two_clouds(8000)
+    tested = np.arange(8000) < 4000
+    units = np.arange(8000)
+    units[7999] = 0
+    tracemalloc.start()
+    try:
+        assert judge.measure_leakage(features, targets, 2, units, tested, np.arange(8000) == 7999) is not None
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4000 * 4000 * 4 / 2  # not the cosines of all with all
+
+
+def test_a_broken_file_that_vanishes_while_the_doctor_looks_is_no_finding(
+    tmp_path: Path, make_picture: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("dots", "stripes"):
+        for seed in range(4):
+            make_picture(tmp_path / "data" / kind / f"{seed}.jpg", kind, seed=seed)
+    broken = tmp_path / "data" / "dots" / "broken.jpg"
+    broken.write_bytes(b"no picture")
+
+    def vanish(*arguments: Any, **options: Any) -> Dataset:
+        broken.unlink()
+        return read_dataset(*arguments, **options)
+
+    monkeypatch.setitem(examine.__globals__, "read_dataset", vanish)
+    assert examine(tmp_path / "data", backbone=None)[0].findings["unreadable"] == ()
+
+
+def test_a_manifest_is_written_whole_or_not_at_all(
+    messy: Path, checkup: Checkup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full:
+        def __init__(self, file: IO[str]) -> None:
+            self._file = file
+
+        def writerow(self, row: object) -> None:
+            self._file.write("path,label\n")
+
+        def writerows(self, rows: object) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("headstart.learn.doctor.manifest.csv.writer", Full)
+    with pytest.raises(SettingError, match="No space left"):
+        write_clean_manifest(messy, checkup, ("unreadable",), tmp_path / "clean.csv")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_all_names_every_kind() -> None:

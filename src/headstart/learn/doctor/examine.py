@@ -160,7 +160,8 @@ def _unreadable(data: Any, prepared: Prepared) -> tuple[Suspect, ...]:
         return ()
     listed = read_dataset(data, collect=True)  # names only: `prepared` does not know the labels of what it set aside
     rows = {path: row for row, path in enumerate(listed.paths)}
-    return tuple(_suspect(listed, rows[path], reason, 1.0) for path, reason in broken)
+    # One that has gone meanwhile is no longer a finding.
+    return tuple(_suspect(listed, rows[path], reason, 1.0) for path, reason in broken if path in rows)
 
 
 def _balance(dataset: Dataset) -> Balance:

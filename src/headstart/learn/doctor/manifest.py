@@ -82,13 +82,18 @@ def write_clean_manifest(data: Any, checkup: Checkup, leave_out: Sequence[str], 
         for name in dataset.columns.columns:
             values = dataset.columns[name].iloc[kept]
             columns[str(name)] = values.astype(object).where(values.notna(), "").tolist()
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with file.open("x", newline="", encoding="utf-8") as opened:
+        with temporary.open("w", newline="", encoding="utf-8") as opened:
             writer = csv.writer(opened)
             writer.writerow(columns)
             writer.writerows(zip(*columns.values(), strict=True))
+        check_target(file)
+        temporary.replace(file)
     except OSError as error:
         raise SettingError(f"{file} cannot be written: {error.strerror}. Name another place.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return len(kept), len(dataset) - len(kept)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from itertools import islice
 
 import numpy as np
 
@@ -27,27 +28,26 @@ def same_pictures(prepared: Prepared, units: Units) -> dict[str, tuple[Suspect, 
         units: What is the same, nearly the same, or of one group.
     """
     dataset, records = prepared.dataset, prepared.records
-    roots = components(len(records), np.concatenate([units.identical, units.near]))
-    groups = [np.flatnonzero(roots == root).tolist() for root in np.unique(roots[np.unique(_all(units))])]
+    roots = components(len(records), _all(units))
+    order = np.argsort(roots, kind="stable")
+    groups = [one.tolist() for one in np.split(order, np.flatnonzero(np.diff(roots[order])) + 1) if len(one) > 1]
     row_of = {path: row for row, path in enumerate(dataset.paths)}
+    sides, pairs = np.array([_side(prepared, i) for i in range(len(records))]), _all(units)
     leaks = []
     folder = dataset.source if os.path.isdir(dataset.source) else os.path.dirname(dataset.source)
     for path, reason in prepared.split.dropped:
         row, reason = row_of[path], reason.replace(shown(folder) + os.sep, "")
-        others = [
-            i for i in np.flatnonzero(units.of == units.of[row]).tolist() if _side(prepared, i) != _side(prepared, row)
-        ]
-        leaks.append(_suspect(prepared, row, reason, 1.0 + len(others) / 1000, _near_first(units, row, others)))
+        others = np.flatnonzero((units.of == units.of[row]) & (sides != sides[row]))
+        leaks.append(_suspect(prepared, row, reason, 1.0 + len(others) / 1000, _near_first(pairs, row, others)))
     worse = {suspect.path for suspect in leaks}
     contradictions, duplicates = [], []
     for members in groups:
         labels = sorted({dataset.classes[dataset.targets[i]] for i in members})
         if len(labels) > 1:
+            reason = f"{_how(prepared, members)} pictures are labelled {' and '.join(map(shown, labels))}"
             for i in members:
-                reason = f"{_how(prepared, members)} pictures are labelled {' and '.join(map(shown, labels))}"
-                contradictions.append(
-                    _suspect(prepared, i, reason, float(len(members)), [j for j in members if j != i])
-                )
+                others = (j for j in members if j != i)
+                contradictions.append(_suspect(prepared, i, reason, float(len(members)), others))
             worse |= {dataset.paths[i] for i in members}
             continue
         keep = max(members, key=lambda i: (_RANK.get(_side(prepared, i), 0), _pixels(prepared, i), -i))
@@ -70,7 +70,7 @@ def leaking_rows(prepared: Prepared, units: Units) -> tuple[np.ndarray, np.ndarr
 
 
 def _all(units: Units) -> np.ndarray:
-    return np.concatenate([units.identical, units.near]).ravel()
+    return np.concatenate([units.identical, units.near])
 
 
 def _how(prepared: Prepared, members: list[int]) -> str:
@@ -78,11 +78,11 @@ def _how(prepared: Prepared, members: list[int]) -> str:
     return f"these {len(members)} {'identical' if same else 'nearly identical'}"
 
 
-def _near_first(units: Units, row: int, others: Iterable[int]) -> list[int]:
+def _near_first(pairs: np.ndarray, row: int, others: np.ndarray) -> list[int]:
     """Return others with those that are the same as, or nearly the same as, `row` in front."""
-    pairs = np.concatenate([units.identical, units.near])
-    close = set(pairs[(pairs == row).any(axis=1)].ravel().tolist())
-    return sorted(others, key=lambda other: (other not in close, other))
+    close = np.isin(others, pairs[(pairs == row).any(axis=1)])
+    found: list[int] = np.concatenate([others[close], others[~close]]).tolist()
+    return found
 
 
 def _pixels(prepared: Prepared, row: int) -> int:
@@ -99,7 +99,7 @@ def _name(prepared: Prepared, row: int) -> str:
 
 def _suspect(prepared: Prepared, row: int, reason: str, score: float, others: Iterable[int] = ()) -> Suspect:
     dataset = prepared.dataset
-    label, named = dataset.classes[dataset.targets[row]], tuple(dataset.paths[i] for i in others)[:MAX_OTHERS]
+    label, named = dataset.classes[dataset.targets[row]], tuple(dataset.paths[i] for i in islice(others, MAX_OTHERS))
     return Suspect(dataset.paths[row], label, _side(prepared, row), reason, score, others=named)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ def page(checkup: Checkup) -> str:
         totals={name: sum(counts.values()) for name, counts in checkup.classes.items()},
         suspected=len({s.path for suspects in checkup.findings.values() for s in suspects}),
         share=_share,
+        source=shlex.quote(checkup.source),
     )
 
 
