@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 
 from headstart.classifier import ImageClassifier
+from headstart.cli import main
 
 HOSTILE = "b\"><img src=x onerror=document.title='bad'>"
 
@@ -105,34 +104,54 @@ def test_the_matrix_works_by_keyboard(page: Any, model: Path) -> None:
     assert set(visible(page)) == first
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "headstart", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False)
-
-
-def test_evaluate_writes_a_report_beside_the_model_with_the_slices_of_the_manifest(model: Path, tmp_path: Path) -> None:
+def test_evaluate_writes_a_report_beside_the_model_with_the_slices_of_the_manifest(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.copytree(model, tmp_path / "mine")
     lines = [
         f"{path},a,{'north' if number % 2 else 'south'}"
         for number, path in enumerate(sorted((model.parent / "data" / "a").iterdir()))
     ]
     (tmp_path / "sites.csv").write_text("\n".join(["path,label,site", *lines]) + "\n")
-    done = run("evaluate", tmp_path / "mine", tmp_path / "sites.csv", "--json")
-    assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    main(["evaluate", str(tmp_path / "mine"), str(tmp_path / "sites.csv"), "--json"])
+    said = json.loads(capsys.readouterr().out)
     assert said["report"] == str(tmp_path / "mine-on-sites.html")
     text = Path(said["report"]).read_text()
     assert "site: <b>north</b>" in text
     assert f"{100 * said['test']['accuracy']['value']:.1f} % of 30 pictures named right" in text
     assert f"It has learned from {said['seen_in_training']} of these 30 pictures" in text
+    main(["evaluate", str(tmp_path / "mine"), str(tmp_path / "sites.csv"), "--json", "--no-report"])
+    assert json.loads(capsys.readouterr().out)["report"] is None
 
 
-def test_report_says_when_the_folder_has_none_of_the_pictures(model: Path, tmp_path: Path, make_picture: Any) -> None:
+def test_a_page_that_cannot_be_written_is_refused_before_any_work(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for verb in (["evaluate", str(model), str(model.parent / "data"), "--report"], ["report", str(model), "--out"]):
+        for file, words in (("page.txt", "does not end in .html"), ("none/page.html", "does not exist")):
+            with pytest.raises(SystemExit) as stop:
+                main([*verb, str(tmp_path / file)])
+            assert stop.value.code == 2
+            error = capsys.readouterr().err
+            assert words in error
+            assert "check pictures" not in error
+
+
+def test_report_says_when_the_folder_has_none_of_the_pictures(
+    model: Path, tmp_path: Path, make_picture: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     make_picture(tmp_path / "other" / "x" / "1.jpg")
-    done = run("report", model, tmp_path / "other", "--out", tmp_path / "r.html")
-    assert done.returncode == 2
-    assert "has none of the test pictures of model" in done.stderr
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(model), str(tmp_path / "other"), "--out", str(tmp_path / "r.html")])
+    assert stop.value.code == 2
+    assert "has none of the test pictures of model" in capsys.readouterr().err
     assert not (tmp_path / "r.html").exists()
-    done = run("report", model, "--out", tmp_path / "r.html")
-    assert done.returncode == 0, done.stderr
+
+
+def test_report_without_a_folder_shows_the_figures_and_with_it_the_pictures(model: Path, tmp_path: Path) -> None:
+    main(["report", str(model), "--out", str(tmp_path / "r.html")])
     assert "30 pictures are not shown" in (tmp_path / "r.html").read_text()
+    main(["report", str(model), str(model.parent / "data"), "--no-heat", "--out", str(tmp_path / "r.html")])
+    text = (tmp_path / "r.html").read_text()
+    assert text.count('<figure class="picture') > 30  # and the crops
+    assert "where the network looked" not in text
