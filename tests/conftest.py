@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 # Threads that wait by spinning steal the cores from each other when several processes run; set before torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -142,3 +142,43 @@ def class_folders(tmp_path: Path, make_picture: Callable[..., Path]) -> Callable
         return folder
 
     return make
+
+
+LABELS = {"circle": (210, 40, 40), "square": (40, 170, 60), "triangle": (50, 70, 220)}
+
+
+def draw_shapes(labels: Sequence[str], seed: int, side: int = 96) -> Image.Image:
+    """Return a picture with a shape for each label, where they chance to fall, over soft blobs."""
+    rng = np.random.default_rng(seed)
+    blobs = Image.fromarray(rng.integers(90, 200, (5, 6, 3), dtype=np.uint8))
+    picture = blobs.resize((side, side), Image.Resampling.BICUBIC)
+    pen = ImageDraw.Draw(picture)
+    for name in labels:
+        r = int(rng.integers(side // 8, side // 5))
+        x, y = (int(value) for value in rng.integers(r, side - r, 2))
+        if name == "circle":
+            pen.ellipse((x - r, y - r, x + r, y + r), fill=LABELS[name])
+        elif name == "square":
+            pen.rectangle((x - r, y - r, x + r, y + r), fill=LABELS[name])
+        else:
+            pen.polygon([(x, y - r), (x + r, y + r), (x - r, y + r)], fill=LABELS[name])
+    return picture
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 110 pictures with none to three coloured shapes each.
+
+    `columns.csv` lists them with `label:NAME` columns of 0 and 1, `lists.csv` with names joined by `;`.
+    """
+    folder = tmp_path_factory.mktemp("shapes")
+    flags = np.random.default_rng(1).random((110, len(LABELS))) < 0.4
+    columns, lists = [",".join(["path", *(f"label:{name}" for name in LABELS)])], ["path,label"]
+    for index, row in enumerate(flags):
+        names = [name for name, there in zip(LABELS, row, strict=True) if there]
+        draw_shapes(names, index).save(folder / f"{index:03}.png")
+        columns.append(",".join([f"{index:03}.png", *(str(int(there)) for there in row)]))
+        lists.append(f"{index:03}.png,{';'.join(names)}")
+    (folder / "columns.csv").write_text("\n".join(columns) + "\n")
+    (folder / "lists.csv").write_text("\n".join(lists) + "\n")
+    return folder

@@ -145,7 +145,7 @@ def test_the_last_weights_are_equal_too_not_only_the_best(tmp_path, monkeypatch)
 
 
 def test_a_run_stopped_by_patience_does_not_go_on_when_resumed(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "validate", lambda job, average: (1.0, 0.5))
+    monkeypatch.setattr(loop, "validate", lambda job, average: (1.0, 0.5, 0.5))
     settings, progress = RECIPES["plateau, patience"], Progress()
     first = run(settings, folder=tmp_path, progress=progress)
     assert len(first.history) == 3
@@ -245,7 +245,7 @@ def test_the_best_weights_are_kept_though_later_ones_are_worse(monkeypatch) -> N
 
         def validate(job, average, seen=seen):
             seen.append(loop.clone(average) if average else loop.copy_tensors(job.network))
-            return (0.5, 0.9) if len(seen) == 2 else (1.0, 0.3)
+            return (0.5, 0.9, 0.9) if len(seen) == 2 else (1.0, 0.3, 0.3)
 
         monkeypatch.setattr(loop, "validate", validate)
         result = run(replace(EVERYTHING, ema=ema), job=job)
@@ -270,7 +270,7 @@ def test_the_average_is_the_exponential_one_and_the_network_is_put_back_after_va
 
 
 def test_plateau_lowers_the_rate_after_two_epochs_without_a_better_validation(monkeypatch) -> None:
-    monkeypatch.setattr(loop, "validate", lambda job, average: (1.0, 0.5))
+    monkeypatch.setattr(loop, "validate", lambda job, average: (1.0, 0.5, 0.5))
     settings = replace(EVERYTHING, schedule="plateau", warmup=0.0, epochs=7, step_factor=0.1)
     rates = [row["learning_rate"] for row in run(settings).history]
     assert rates == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.001, 1e-4, 1e-4])
@@ -363,7 +363,7 @@ def test_what_is_not_a_number_is_told_before_any_weight_becomes_one(what: str, m
     elif what == "gradient":
         job.network[6].weight.register_hook(lambda grad: grad * float("inf"))
     else:
-        monkeypatch.setattr(loop, "validate", lambda job, average: (float("nan"), 0.5))
+        monkeypatch.setattr(loop, "validate", lambda job, average: (float("nan"), 0.5, 0.5))
     words = {"inputs": "the loss became nan", "gradient": "the gradient became", "validation": "the validation loss"}
     with pytest.raises(TrainingError, match=f"{words[what]}.* in epoch 1"):
         run(EVERYTHING, job=job)

@@ -118,13 +118,14 @@ def _write_report(
 
 def _show(model: str, data: str, result: DataEvaluation) -> None:
     from headstart.cli.console import show, table
-    from headstart.cli.result import figure_table, figures
+    from headstart.cli.result import baseline, figure_table, figures
 
     evaluation = result.evaluation
     headline = figures(evaluation) or {}
     show(f"{model} on {evaluation.n:,} pictures of {data}, with 95 % intervals:", figure_table(headline))
-    show(f"Always naming the most frequent class would give {evaluation.majority:.3f}.", "")
-    classes = table("class", "pictures#", "precision#", "recall#", "most often taken for")
+    show(baseline(headline), "")
+    last = "average precision, at threshold" if evaluation.several_labels else "most often taken for"
+    classes = table("class", "pictures#", "precision#", "recall#", last)
     for row in result.class_rows():
         classes.add_row(*row)
     show(classes, width=WIDTH)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from headstart.cli.options import layers, named_numbers, named_values, side_or_sides, whole_numbers
+from headstart.cli.options import layers, named_numbers, named_values, names, side_or_sides, whole_numbers
 from headstart.core.errors import SettingError, unknown_name
 
 # Options that are not parameters of `ImageClassifier`.
@@ -67,7 +67,14 @@ def _from_file(ctx: click.Context, values: dict[str, Any], where: str) -> dict[s
 def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
     if not isinstance(value, (list, dict)):
         return option.process_value(ctx, value)
-    kinds = {named_numbers: dict, named_values: dict, layers: list, whole_numbers: list, side_or_sides: list}
+    kinds = {
+        named_numbers: dict,
+        named_values: dict,
+        layers: list,
+        whole_numbers: list,
+        side_or_sides: list,
+        names: list,
+    }
     read: Callable[..., Any] | None = option.callback
     if read is None or not isinstance(value, kinds[read]):
         raise click.BadParameter(f"{value!r} is a {'list' if isinstance(value, list) else 'table'}", ctx, option)
@@ -87,7 +94,11 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--epochs", type=int, default=10, show_default=True, help="Epochs of the mlp.")
 @click.option("--batch-size", type=int, default=32, show_default=True, help="Batch size of the mlp.")
 @click.option("--learning-rate", type=float, help="Learning rate of the mlp.")
-@click.option("--output", default="softmax", show_default=True, help="softmax, or sigmoid.")
+@click.option("--output", default="softmax", show_default=True, help="softmax, sigmoid, or multilabel: several labels.")
+@click.option(
+    "--labels", "label_columns", callback=names, help="multilabel: columns of 0 and 1.  [default: label:NAME]"
+)
+@click.option("--label-separator", default=";", show_default=True, help="multilabel: between names in column label.")
 @click.option("--image-size", callback=side_or_sides, help="Side, or height,width, in pixels.")
 @click.option("--pooling", help="avg, max or flatten.  [default: the backbone's]")
 @click.option("--fit-mode", default="crop", show_default=True, help="crop, pad (letterbox) or squash.")

@@ -18,6 +18,14 @@ def whole_numbers(ctx: click.Context, option: click.Parameter, value: Any) -> tu
         raise click.BadParameter(f"{value!r} is not a list of whole numbers such as 256,128", ctx, option) from None
 
 
+def names(ctx: click.Context, option: click.Parameter, value: Any) -> tuple[str, ...] | None:
+    """Turn `red,round` or ["red", "round"] into a tuple."""
+    if value is None:
+        return None
+    parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    return tuple(str(part).strip() for part in parts)
+
+
 def side_or_sides(ctx: click.Context, option: click.Parameter, value: Any) -> int | tuple[int, ...] | None:
     """Turn `224` into a number and `224,320` into (height, width)."""
     sides = whole_numbers(ctx, option, value)

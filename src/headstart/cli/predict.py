@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -123,6 +123,8 @@ def _write(predictions: Iterable[Prediction], predictor: Predictor, top: int, st
     titles = predictor.description.get("class_names", {})
     if style == "csv":
         columns = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("label", "probability")]
+        if predictor.thresholds.labels is not None:
+            columns = ["labels", *predictor.classes]
         doubts = [*(["set"] if predictor.thresholds.set_probability is not None else [])]
         if predictor.description.get("confidence"):
             doubts += ["unknown", "novelty"]
@@ -138,8 +140,8 @@ def _write(predictions: Iterable[Prediction], predictor: Predictor, top: int, st
         if style == "json":
             click.echo(json.dumps(_as_json(prediction.name, answer, titles, top), ensure_ascii=False))
         elif style == "csv":
-            best = [(name, f"{value:.6f}") for name, value in list(answer.probabilities.items())[:top]]
-            writer.writerow([_printable(prediction.name), *chain.from_iterable(best), *_doubts(answer)])
+            cells = _cells(answer, predictor.classes, top)
+            writer.writerow([_printable(prediction.name), *cells, *_doubts(answer)])
         else:
             click.echo(f"{_printable(prediction.name)}  {_in_words(answer, titles, top)}")
     return broken
@@ -151,6 +153,14 @@ def _as_json(name: str, answer: Answer, titles: dict[str, str], top: int) -> dic
     return {**told, "names": {name: titles[name] for name in told["probabilities"]}} if titles else told
 
 
+def _cells(answer: Answer, classes: Sequence[str], top: int) -> list[str]:
+    """Return the best classes and their probabilities; of several labels those given, and the probability of each."""
+    if answer.labels is not None:
+        return [";".join(answer.labels), *(f"{answer.probabilities[name]:.6f}" for name in classes)]
+    best = [(name, f"{value:.6f}") for name, value in list(answer.probabilities.items())[:top]]
+    return list(chain.from_iterable(best))
+
+
 def _doubts(answer: Answer) -> list[str]:
     """Return the cells that a model with prediction sets and a bank adds: the set, unknown or not, the novelty."""
     cells = [] if answer.prediction_set is None else [";".join(answer.prediction_set)]
@@ -158,8 +168,17 @@ def _doubts(answer: Answer) -> list[str]:
 
 
 def _in_words(answer: Answer, titles: dict[str, str], top: int) -> str:
-    """Return the classes with their probabilities; `unknown` first where it is none of them; the set where in doubt."""
+    """Return the classes with their probabilities; `unknown` first where it is none of them; the set where in doubt.
+
+    Of several labels those that are given, or `none`, and with `top` above 1 at least so many.
+    """
     best = list(answer.probabilities.items())[:top]
+    if answer.labels is not None:
+        shown = dict.fromkeys([*answer.labels, *(name for name, _ in best if top > 1)])
+        said = "  ".join(
+            f"{name}{'' if name in answer.labels else '?'} {answer.probabilities[name]:.3f}" for name in shown
+        )
+        return f"unknown (nearest: {said or 'none'})" if answer.unknown else said or "none"
     named = "  ".join(f"{n} {titles[n]} {p:.3f}" if n in titles else f"{n} {p:.3f}" for n, p in best)
     if answer.unknown:
         return f"unknown (nearest: {named})"

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from headstart.learn.classifier import ImageClassifier
 
 NAMES = {
+    "mean_average_precision": "mean average precision",
+    "micro_f1": "micro F1",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "top5_accuracy": "top-5 accuracy",
+    "exact_match": "all labels right",
+    "hamming_loss": "Hamming loss",
     "log_loss": "log loss",
 }
 
@@ -71,7 +75,7 @@ def show_fit(result: dict[str, Any]) -> None:
         kept = ", ".join(f"{count} {kind}" for kind, count in result["kept_together"].items() if count)
         show(f"kept on one side of the split: {kept}")
     show("", f"Measured on {what}, with 95 % intervals:", figure_table(test, result["validation"]))
-    show(f"Always naming the most frequent class would give {test['majority']:.3f}.", "")
+    show(baseline(test), "")
     if result["finetuning"] is not None:
         show(gained(result["finetuning"]), "")
     if result["history"] is not None:
@@ -82,11 +86,19 @@ def show_fit(result: dict[str, Any]) -> None:
     show(f"{sum(result['seconds'].values()):.1f} s: {parts}", f"Next: headstart predict {result['model']} PICTURE…")
 
 
+def baseline(figures: dict[str, Any]) -> str:
+    """Return what a model that has learned nothing but frequencies would reach."""
+    if "exact_match" in figures:
+        return f"Always giving the most frequent combination of labels would have {figures['majority']:.3f} all right."
+    return f"Always naming the most frequent class would give {figures['majority']:.3f}."
+
+
 def gained(gain: dict[str, Any]) -> str:
     """Return one sentence on what fine-tuning gained on validation."""
+    figure = gain.get("figure", "accuracy").replace("_", " ")
     kept = "the tuned model is kept" if gain["kept"] else "the frozen model is kept"
     return (
-        f"Fine-tuning: validation accuracy {gain['frozen']:.3f} frozen, {gain['finetuned']:.3f} tuned "
+        f"Fine-tuning: validation {figure} {gain['frozen']:.3f} frozen, {gain['finetuned']:.3f} tuned "
         f"(paired test, p = {gain['p']:.2g}); {kept}."
     )
 

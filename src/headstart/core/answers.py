@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core.calibration import prediction_sets
+from headstart.core.calibration import THRESHOLD, prediction_sets
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,7 @@ class Answer:
             where the model has none.
         novelty: How unlike the training pictures it is; None where the model does not say.
         unknown: Whether that is more than the model's threshold: probably none of the classes.
+        labels: The classes that are given, the most probable first, perhaps none; None where a picture has one class.
     """
 
     label: str
@@ -29,16 +30,19 @@ class Answer:
     prediction_set: tuple[str, ...] | None = None
     novelty: float | None = None
     unknown: bool | None = None
+    labels: tuple[str, ...] | None = None
 
     def to_json(self, top: int | None = None) -> dict[str, Any]:
         """Return plain values; `set`, `unknown` and `novelty` are left out where the model does not say.
+
+        Where pictures have several labels, `labels` stands in the place of `label`.
 
         Args:
             top: Only so many classes; None is all.
         """
         shown = list(self.probabilities.items())[:top]
         told: dict[str, Any] = {
-            "label": self.label,
+            **({"label": self.label} if self.labels is None else {"labels": list(self.labels)}),
             "probabilities": {name: round(value, 6) for name, value in shown},
         }
         if self.prediction_set is not None:
@@ -51,10 +55,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """When a class belongs into a prediction set, and when a picture is unknown; None: the model does not say."""
+    """When a class belongs into a prediction set, and when a picture is unknown; None: the model does not say.
+
+    `labels`: from which probability on each of the c classes is given, where pictures have several labels, else None.
+    """
 
     set_probability: float | None = None
     novelty: float | None = None
+    labels: tuple[float, ...] | None = None
 
     @classmethod
     def of(cls, description: Mapping[str, Any]) -> Thresholds:
@@ -64,9 +72,12 @@ class Thresholds:
             TypeError: They are of the wrong type.
         """
         try:
-            confidence = description.get("confidence") or {}
+            confidence, labels = description.get("confidence") or {}, None
             found = [(confidence.get(name) or {}).get("threshold") for name in ("conformal", "novelty")]
-            return cls(*(None if value is None else float(value + 0) for value in found))
+            if description.get("output") == "multilabel":
+                chosen = (confidence.get("labels") or {}).get("thresholds") or {}
+                labels = tuple(float(chosen.get(name, THRESHOLD) + 0) for name in description["classes"])
+            return cls(*(None if value is None else float(value + 0) for value in found), labels)
         except (AttributeError, TypeError):
             raise TypeError("confidence is of the wrong type") from None
 
@@ -86,7 +97,10 @@ def answer(probabilities: np.ndarray, novelty: float | None, classes: Sequence[s
     if thresholds.set_probability is not None:
         inside = prediction_sets(probabilities[None], thresholds.set_probability)[0]
         chosen = tuple(classes[index] for index in order if inside[index])
+    given = None
+    if thresholds.labels is not None:
+        given = tuple(classes[index] for index in order if float(probabilities[index]) >= thresholds.labels[index])
     unknown = None
     if novelty is not None:
         unknown = thresholds.novelty is not None and novelty > thresholds.novelty
-    return Answer(next(iter(ranked)), ranked, chosen, novelty, unknown)
+    return Answer(next(iter(ranked)), ranked, chosen, novelty, unknown, given)

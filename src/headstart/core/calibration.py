@@ -10,6 +10,8 @@ import numpy as np
 from headstart.core.errors import DataError
 
 BINS = 15
+# From which probability on a label is given, where pictures have several and no other threshold was chosen.
+THRESHOLD = 0.5
 # How far, in the logarithm, a temperature strays from 1 without evidence; see `fit_temperature`.
 SPREAD = 0.25
 _TINY = 1e-12

@@ -32,6 +32,10 @@ _METRICS = {
     "macro_f1": ("f1", "Macro F1"),
     "top5_accuracy": ("top5_accuracy", "Top-5 accuracy"),
     "log_loss": ("log_loss", "Log loss"),
+    "mean_average_precision": ("mean_average_precision", "Mean average precision"),
+    "micro_f1": ("f1_micro", "Micro F1"),
+    "exact_match": ("exact_match", "All labels right"),
+    "hamming_loss": ("hamming_loss", "Hamming loss"),
 }
 
 
@@ -103,14 +107,14 @@ def base_model(source: str) -> str | None:
     return repository if kind == "hub" and "/" in repository else None
 
 
-def width_sentence(accuracy: Figure, n: int) -> str:
+def width_sentence(accuracy: Figure, n: int, name: str = "accuracy") -> str:
     """Return what a wide 95 % interval means for people, or nothing where it is narrow."""
     if accuracy.high - accuracy.low < WIDE:
         return ""
     pictures = "1 picture" if n == 1 else f"{n:,} pictures"
     return (
-        f"The interval is wide, because {pictures} say no more: the accuracy on new pictures of the same kind may be "
-        f"as low as {accuracy.low:.2f} or as high as {accuracy.high:.2f}."
+        f"The interval is wide, because {pictures} say no more: the {name.replace('_', ' ')} on new pictures of the "
+        f"same kind may be as low as {accuracy.low:.2f} or as high as {accuracy.high:.2f}."
     )
 
 
@@ -126,9 +130,11 @@ def _purpose(description: dict[str, Any]) -> str:
     name, head = _escaped(backbone["name"]), description["head"]["name"]
     frozen = f"a {head} head on the features of {name}, which is frozen"
     tuned = f"{name} and a {head} head, fine-tuned together"
+    several = description.get("output") == "multilabel"
+    what, none = ("labels", " (several, one or none)") if several else ("classes", "")
     return (
         "## What it is for\n\n"
-        f"Naming which of {len(classes):,} classes a picture shows. Made with headstart {version} "
+        f"Naming which of {len(classes):,} {what} a picture shows{none}. Made with headstart {version} "
         f"by transfer learning: {frozen if description['method'] == 'frozen' else tuned}.\n"
         "It is meant for pictures like those that it learned from. Nobody has examined it for decisions about people, "
         "or for any use in which a wrong answer harms."
@@ -136,7 +142,7 @@ def _purpose(description: dict[str, Any]) -> str:
 
 
 def _figures(description: dict[str, Any], figures: Evaluation) -> str:
-    sentence = width_sentence(figures.figures["accuracy"], figures.n)
+    sentence = width_sentence(figures.figures[figures.headline], figures.n, figures.headline)
     by_test = description["evaluated_by"] == "test pictures"
     how = (
         f"Measured once, on the saved model itself and {figures.n:,} pictures that neither taught nor chose it."
@@ -153,7 +159,9 @@ def _figures(description: dict[str, Any], figures: Evaluation) -> str:
         "",
         how,
         *([sentence] if sentence else []),
-        f"Always naming the most frequent class gives {figures.majority:.3f}.",
+        f"Always giving the most frequent combination of labels has {figures.majority:.3f} all right."
+        if figures.several_labels
+        else f"Always naming the most frequent class gives {figures.majority:.3f}.",
         "",
         "| figure | value | 95 % interval |",
         "|---|---|---|",
@@ -168,16 +176,19 @@ def _class_table(figures: Evaluation) -> list[str]:
     named = [pair for pair in zip(figures.classes, figures.per_class, strict=True) if pair[1].support]
     worst = sorted(named, key=lambda pair: pair[1].recall.value)[:SHOWN_CLASSES]
     more = len(named) - len(worst)
+    several = figures.several_labels
     return [
-        "| class | pictures | recall | precision |",
-        "|---|---|---|---|",
+        f"| class | pictures | recall | precision |{' average precision | threshold |' if several else ''}",
+        f"|---|---|---|---|{'---|---|' if several else ''}",
         *(_class_row(name, one) for name, one in worst),
         *([f"\nThe {more:,} classes with a higher recall are in `model.json`."] if more > 0 else []),
     ]
 
 
 def _class_row(name: str, one: ClassFigures) -> str:
-    cells = (f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in (one.recall, one.precision))
+    shown = [one.recall, one.precision, *([] if one.average_precision is None else [one.average_precision])]
+    cells = [f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in shown]
+    cells += [] if one.threshold is None else [f"{one.threshold:.3f}"]
     return f"| {_escaped(name)} | {one.support:,} | {' | '.join(cells)} |"
 
 
@@ -203,6 +214,11 @@ def _confidence(confidence: dict[str, Any]) -> str:
             line += f"; on the test pictures {measured['value']:.3f} ({measured['low']:.3f} to {measured['high']:.3f})"
         line += f", {conformal['mean_size']:.2f} classes on average" if "mean_size" in conformal else ""
         lines.append(f"{line}.")
+    if chosen := confidence.get("labels"):
+        lines.append(
+            "- A label is given from its threshold on, which is where F1 was highest on "
+            f"{chosen['n']:,} held-out pictures; a label of very few keeps 0.5."
+        )
     if _answers_unknown(confidence):
         novelty = confidence["novelty"]
         line = (
@@ -237,7 +253,11 @@ def _data(description: dict[str, Any]) -> str:
 def _limits(description: dict[str, Any], figures: Evaluation) -> str:
     lines = []
     if not _answers_unknown(description.get("confidence") or {}):
-        lines.append("- It knows nothing but its classes: a picture of anything else gets one of them all the same.")
+        lines.append(
+            "- It knows nothing but its classes: a picture of anything else gets one of them all the same."
+            if not figures.several_labels
+            else "- It knows nothing but its labels: a picture of anything else may get some of them all the same."
+        )
     lines.append(
         "- The figures hold for pictures taken as these were. Another camera, place, season or way of choosing them "
         "can lower them, and nothing here measured that."
@@ -248,7 +268,7 @@ def _limits(description: dict[str, Any], figures: Evaluation) -> str:
     if few:
         listed = ", ".join(f"{_escaped(name)} ({count})" for name, count in few[:10]) + (" …" if len(few) > 10 else "")
         lines.append(f"- Classes measured on fewer than {FEW} pictures, whose own figures say little: {listed}.")
-    if sentence := width_sentence(figures.figures["accuracy"], figures.n):
+    if sentence := width_sentence(figures.figures[figures.headline], figures.n, figures.headline):
         lines.append(f"- {sentence}")
     return "\n".join(["## Limits", "", *lines])
 
@@ -263,6 +283,12 @@ def _licence(backbone: dict[str, Any]) -> str:
 
 def _loading(description: dict[str, Any]) -> str:
     height, width = description["preprocessing"]["image_size"]
+    decide = 'print(description["classes"][probabilities[0].argmax()])'
+    if description.get("output") == "multilabel":
+        decide = (
+            'thresholds = description["confidence"]["labels"]["thresholds"]\n'
+            'print([c for c, p in zip(description["classes"], probabilities[0]) if p >= thresholds[c]])'
+        )
     return f"""## How to use it
 
 At the command line, in this folder (`pip install headstart`; no torch is imported):
@@ -295,7 +321,7 @@ preprocessing = Preprocessing.from_json(description["preprocessing"])
 images = np.stack([preprocessing.load(Path("picture.jpg").read_bytes())])  # uint8 (n, {height}, {width}, 3)
 session = onnxruntime.InferenceSession("model.onnx")
 (probabilities,) = session.run(["probabilities"], {{"images": images}})
-print(description["classes"][probabilities[0].argmax()])
+{decide}
 ```"""
 
 

@@ -30,6 +30,9 @@ class ClassFigures:
 
     The precision of a class that is never named, and the recall of one without pictures, are 0 with the interval from
     0 to 1: nothing is known of them.
+
+    With several labels a picture there is the label's average precision too, and the threshold from which on it is
+    given.
     """
 
     precision: Figure
@@ -37,6 +40,8 @@ class ClassFigures:
     f1: float
     support: int
     predicted: int
+    average_precision: Figure | None = None
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +51,13 @@ class Evaluation:
     Attributes:
         n: Number of pictures.
         classes: The c class names.
-        figures: `accuracy`, `balanced_accuracy`, `macro_f1`, `log_loss`, and `top5_accuracy` for more than 5 classes.
+        figures: `accuracy`, `balanced_accuracy`, `macro_f1`, `log_loss`, and `top5_accuracy` for more than 5 classes;
+            with several labels a picture those of `core/labels.py`.
         per_class: One entry a class, in the order of `classes`.
-        confusion: int64 `(c, c)`, true classes down, named classes across.
-        majority: Accuracy of always naming the most frequent class.
+        confusion: int64 `(c, c)`, true classes down, named classes across; with several labels `(c, 2, 2)`, each label
+            against the rest, as scikit-learn's `multilabel_confusion_matrix`.
+        majority: Accuracy of always naming the most frequent class; with several labels the exact match of always
+            giving the most frequent combination.
     """
 
     n: int
@@ -59,13 +67,23 @@ class Evaluation:
     confusion: np.ndarray
     majority: float
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a picture may have several labels."""
+        return self.confusion.ndim == 3
+
+    @property
+    def headline(self) -> str:
+        """The figure that choices are made by: `accuracy`, or `mean_average_precision`."""
+        return "mean_average_precision" if self.several_labels else "accuracy"
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values that `from_json` turns into an equal evaluation."""
         return {
             "n": self.n,
             "classes": list(self.classes),
             "figures": {name: asdict(figure) for name, figure in self.figures.items()},
-            "per_class": [asdict(one) for one in self.per_class],
+            "per_class": [{k: v for k, v in asdict(one).items() if v is not None} for one in self.per_class],
             "confusion": self.confusion.tolist(),
             "majority": self.majority,
         }
@@ -74,7 +92,7 @@ class Evaluation:
     def from_json(cls, values: dict[str, Any]) -> Evaluation:
         """Return the evaluation that `to_json` described."""
         per_class = tuple(
-            ClassFigures(**{**one, "precision": Figure(**one["precision"]), "recall": Figure(**one["recall"])})
+            ClassFigures(**{key: Figure(**value) if isinstance(value, dict) else value for key, value in one.items()})  # type: ignore[arg-type]
             for one in values["per_class"]
         )
         figures = {name: Figure(**figure) for name, figure in values["figures"].items()}
@@ -83,8 +101,14 @@ class Evaluation:
 
     def sentence(self) -> str:
         """Return the headline for people."""
-        accuracy = self.figures["accuracy"]
         pictures = "1 picture" if self.n == 1 else f"{self.n:,} pictures"
+        if self.several_labels:
+            precision = self.figures["mean_average_precision"]
+            return (
+                f"mean average precision {precision.value:.3f} on {pictures} (95 % interval {precision.low:.3f} to "
+                f"{precision.high:.3f}); {self.figures['exact_match'].value:.3f} have all labels right"
+            )
+        accuracy = self.figures["accuracy"]
         return (
             f"{accuracy.value:.3f} of {pictures} named right (95 % interval {accuracy.low:.3f} to "
             f"{accuracy.high:.3f}); always naming the most frequent class gives {self.majority:.3f}"
@@ -98,24 +122,31 @@ def evaluate(
     *,
     seed: int = 0,
     majority_class: int | None = None,
+    thresholds: Sequence[float] | np.ndarray | None = None,
 ) -> Evaluation:
-    """Return the figures of probabilities on pictures with known classes.
+    """Return the figures of probabilities on pictures with known classes, or with several labels each.
 
     Proportions have Wilson intervals; balanced accuracy and macro F1 have Wilson intervals at their effective sample
     size (see `core/intervals.py`), the variance of macro F1 coming from the bootstrap; log loss has a percentile
     bootstrap interval.
 
     Args:
-        targets: int `(n,)`, indices into `classes`.
-        probabilities: `(n, c)`, rows summing to 1. Ties name the first class.
+        targets: int `(n,)`, indices into `classes`; or bool `(n, c)`, several labels a picture, whose figures
+            `core/labels.py` describes.
+        probabilities: `(n, c)`, rows summing to 1 unless pictures have several labels. Ties name the first class.
         classes: The c names.
         seed: Of the bootstrap.
         majority_class: The class that `majority` always names, such as the most frequent one in training; None takes
             the most frequent one of these pictures.
+        thresholds: `(c,)`, from which probability on a label is given, where pictures have several; None is 0.5.
 
     Raises:
         DataError: There is no picture, shapes do not fit, or the numbers are no probabilities.
     """
+    if np.ndim(targets) == 2:
+        from headstart.core.labels import evaluate_labels
+
+        return evaluate_labels(targets, probabilities, classes, thresholds=thresholds, seed=seed)
     targets, probabilities = np.asarray(targets, np.int64), np.asarray(probabilities)
     if probabilities.dtype.kind != "f":
         probabilities = probabilities.astype(np.float64)

@@ -18,9 +18,10 @@ class Outcomes:
     Attributes:
         classes: The c class names.
         paths: Where the pictures are.
-        targets: int64 `(n,)`, indices into `classes`.
+        targets: int64 `(n,)`, indices into `classes`; or bool `(n, c)`, where pictures have several labels.
         probabilities: float32 `(n, c)`.
         novelty: float32 `(n,)`, how unlike the training pictures each is; None where the model does not say.
+        thresholds: `(c,)`, from which probability on a label is given, where pictures have several; None is 0.5.
     """
 
     classes: tuple[str, ...]
@@ -28,16 +29,25 @@ class Outcomes:
     targets: np.ndarray
     probabilities: np.ndarray
     novelty: np.ndarray | None = None
+    thresholds: np.ndarray | None = None
+
+    @property
+    def several_labels(self) -> bool:
+        """Whether a picture may have several labels."""
+        return self.targets.ndim == 2
 
     @property
     def named(self) -> np.ndarray:
-        """The most probable class of each picture, int64 `(n,)`."""
+        """The most probable class of each picture, int64 `(n,)`; with several labels those given, bool `(n, c)`."""
+        if self.several_labels:
+            return np.asarray(self.probabilities >= (0.5 if self.thresholds is None else self.thresholds))
         return np.asarray(self.probabilities.argmax(axis=1))
 
     @property
     def right(self) -> np.ndarray:
-        """Whether that is its class, bool `(n,)`."""
-        return np.asarray(self.named == self.targets)
+        """Whether that is its class, or all of its labels, bool `(n,)`."""
+        same = np.asarray(self.named == self.targets)
+        return same if same.ndim == 1 else np.asarray(same.all(axis=1))
 
     @property
     def confidence(self) -> np.ndarray:
@@ -50,11 +60,17 @@ class Outcomes:
         return tuple("/".join(Path(path).parts[-2:]) for path in self.paths)
 
     def write_csv(self, folder: Path) -> None:
-        """Write `predictions.csv` (path, label, predicted, probability, novelty); bytes not in UTF-8 are escaped."""
+        """Write `predictions.csv` (path, label, predicted, probability, novelty); bytes not in UTF-8 are escaped.
+
+        Several labels are joined by `;`, and the probability is that of the most probable one.
+        """
         with (folder / FILE).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file)
+            writer, named = csv.writer(file), self.named
             writer.writerow(["path", "label", "predicted", "probability", "novelty"])
             for row, name in enumerate(self.names):
-                label, predicted = self.classes[self.targets[row]], self.classes[self.named[row]]
+                label, predicted = self._text(self.targets[row]), self._text(named[row])
                 novelty = "" if self.novelty is None else f"{self.novelty[row]:.6f}"
                 writer.writerow([name, label, predicted, f"{self.confidence[row]:.6f}", novelty])
+
+    def _text(self, target: np.ndarray) -> str:
+        return ";".join(self.classes[index] for index in (np.flatnonzero(target) if target.ndim else [target]))

@@ -11,7 +11,7 @@ import numpy as np
 
 from headstart.core import pictures as sources
 from headstart.core.answers import Answer, Thresholds, answer
-from headstart.core.errors import ImageError
+from headstart.core.errors import ImageError, SettingError
 from headstart.core.pictures import Picture
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.preprocessing import Preprocessing
@@ -67,7 +67,7 @@ class Predictor:
         self._networks: dict[int, Network] = {}
 
     def predict_proba(self, pictures: Any) -> np.ndarray:
-        """Return class probabilities, float32 `(n, c)`, rows summing to 1.
+        """Return class probabilities, float32 `(n, c)`; rows sum to 1, unless pictures have several labels.
 
         Args:
             pictures: One or several of: path, folder, bytes, uint8 RGB array `(h, w, 3)`, PIL image.
@@ -78,9 +78,26 @@ class Predictor:
         return self._outputs(pictures, "probabilities")
 
     def predict(self, pictures: Any) -> np.ndarray:
-        """Return the most probable class of each picture, an array of n class names; see `predict_proba`."""
-        named: np.ndarray = np.asarray(self.classes)[self.predict_proba(pictures).argmax(axis=1)]
+        """Return the most probable class of each picture, an array of n class names; see `predict_proba`.
+
+        Where pictures have several labels, return which are given as scikit-learn does, bool `(n, c)` with a column a
+        class; `predict_labels` returns their names.
+        """
+        probabilities = self.predict_proba(pictures)
+        if self.thresholds.labels is not None:
+            return np.asarray(probabilities >= np.asarray(self.thresholds.labels))
+        named: np.ndarray = np.asarray(self.classes)[probabilities.argmax(axis=1)]
         return named
+
+    def predict_labels(self, pictures: Any) -> list[tuple[str, ...]]:
+        """Return the labels of each picture, in the order of the classes, perhaps none; see `predict_proba`.
+
+        Raises:
+            SettingError: The model gives each picture one class.
+        """
+        if self.thresholds.labels is None:
+            raise SettingError("this model gives each picture one class: call predict.")
+        return [tuple(self.classes[index] for index in np.flatnonzero(row)) for row in self.predict(pictures)]
 
     def extract_features(self, pictures: Any) -> np.ndarray:
         """Return the features below the head, float32 `(n, d)`; see `predict_proba`."""

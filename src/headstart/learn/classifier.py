@@ -18,6 +18,7 @@ from headstart.core import artifact
 from headstart.core import pictures as sources
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.finished import Finish
+from headstart.core.labels import refuse_several_labels
 from headstart.core.metrics import Evaluation
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
@@ -30,10 +31,11 @@ if TYPE_CHECKING:
     from headstart.learn.heads import Head
     from headstart.learn.methods.trained import Trained
     from headstart.learn.prepare import Prepared
+    from headstart.learn.several import SeveralLabels
     from headstart.networks import Backbone
 
 METHODS = ("auto", "frozen", "finetune")
-OUTPUTS = ("softmax", "sigmoid")
+OUTPUTS = ("softmax", "sigmoid", "multilabel")
 DEFAULT_BUDGET = "2m"
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -51,7 +53,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: Epochs of the `mlp` head.
         batch_size: Batch size of the `mlp` head.
         learning_rate: Learning rate of the `mlp` head; None takes the head's default.
-        output: `softmax`, or `sigmoid`: one output unit for two classes.
+        output: `softmax`; `sigmoid`: one output unit for two classes; `multilabel`: several labels a picture, or none.
         image_size: Side (or `(height, width)`) in pixels of what the network sees; None takes the backbone's.
         pooling: `avg`, `max` or `flatten`; None takes the backbone's.
         fit_mode: How a picture is made to fit: `crop`, `pad` (letterbox) or `squash`.
@@ -63,6 +65,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         budget: Time that fine-tuning may take by estimate, such as `10m`; None is two minutes for `auto` and no limit
             for `finetune`.
         class_weight: None, `balanced`, or a dictionary from class name to weight.
+        label_columns: With `multilabel`: the manifest's columns of 0 and 1 that are labels; None takes those called
+            `label:NAME` or, without any, names in the column `label`.
+        label_separator: What stands between those names.
         weights: A file with the backbone's weights (safetensors, .pth, Keras .h5) instead of the usual ones.
         validation_size: Share of the pictures for choosing, where the data do not say.
         test_size: Share of the pictures for the final figure, where the data do not say.
@@ -106,6 +111,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         training: dict[str, Any] | None = None,
         budget: str | float | None = None,
         class_weight: str | dict[str, float] | None = None,
+        label_columns: tuple[str, ...] | None = None,
+        label_separator: str = ";",
         weights: str | None = None,
         validation_size: float = 0.15,
         test_size: float = 0.2,
@@ -133,6 +140,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.training = training
         self.budget = budget
         self.class_weight = class_weight
+        self.label_columns = label_columns
+        self.label_separator = label_separator
         self.weights = weights
         self.validation_size = validation_size
         self.test_size = test_size
@@ -158,7 +167,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             X: A folder of class folders (with or without train/val/test above them), a CSV or Parquet manifest, a
                 DataFrame with `path` and `label`, or a list of paths.
-            y: A label for each path, where X is a list.
+            y: A label for each path, where X is a list; with `multilabel` a list of names for each, or a matrix of 0
+                and 1 (a DataFrame, whose columns are the labels' names, or an array).
             out: Where to write the model folder; None keeps it in a temporary folder until `save`.
             resume: Whether fine-tuning continues from the checkpoint of an interrupted run with the same data and
                 settings; its result is that of the uninterrupted run.
@@ -179,7 +189,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if out is not None:
             artifact.check_target(Path(out))
         prepared = prepare(
-            X, y, validation=self.validation_size, test=self.test_size, seed=self.seed, progress=progress
+            X,
+            y,
+            several=self._several_labels(),
+            validation=self.validation_size,
+            test=self.test_size,
+            seed=self.seed,
+            progress=progress,
         )
         if out is None:
             temporary = tempfile.mkdtemp(prefix="headstart-")
@@ -193,18 +209,32 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._fitted().predict_proba(X)
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of each picture, an array of n class names."""
+        """Return the most probable class of each picture, an array of n class names.
+
+        With `multilabel` return which labels each has as scikit-learn does: bool `(n, c)`, columns as in `classes_`;
+        `predictor_.predict_labels` returns their names.
+        """
         return self._fitted().predict(X)
 
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
-        """Return the share of pictures named right; X may also be a folder of class folders or a manifest."""
+        """Return the share of pictures named right; X may also be a folder of class folders or a manifest.
+
+        With `multilabel` that is the share with all labels right, as in scikit-learn.
+        """
         from sklearn.metrics import accuracy_score
+
+        several = self._several_labels()
 
         if y is None:
             from headstart.learn.dataset import read_dataset
 
-            dataset = read_dataset(X, for_training=False)
-            X, y = list(dataset.paths), [dataset.classes[target] for target in dataset.targets]
+            dataset = read_dataset(X, several=several, for_training=False)
+            X, y = list(dataset.paths), [dataset.labels(row) for row in range(len(dataset))]
+            y = y if several is not None else [name for (name,) in y]
+        if several is not None:
+            from headstart.learn.several import as_matrix
+
+            y = as_matrix(y, self._fitted().classes)
         return float(accuracy_score(list(y), self.predict(sources.as_list(X)), sample_weight=sample_weight))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -255,6 +285,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         trained, dataset, test = confident.trained, prepared.dataset, prepared.split.test
         figures, outcomes = trained.cross_validation, trained.held_out
+        known = {"output": self.output, "confidence": confident.told}
         with artifact.new_model_folder(out) as folder:
             with progress.step("export"):
                 samples = [
@@ -262,7 +293,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     for path in dataset.paths[:: max(1, len(dataset.paths) // 4)][:4]
                 ]
                 predictor = write_network(
-                    folder, trained.network, dataset.classes, backbone.preprocessing, np.stack(samples), trained.graph
+                    folder,
+                    trained.network,
+                    dataset.classes,
+                    backbone.preprocessing,
+                    np.stack(samples),
+                    trained.graph,
+                    known,
                 )
                 write_history(folder, trained.history)
                 draw_curves(trained.history, folder / "curves.png")
@@ -361,8 +398,21 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         if self.output not in OUTPUTS:
             raise unknown_name("output", self.output, OUTPUTS, "`headstart fit --help`")
+        if self.head == "prototype":
+            refuse_several_labels(self.output, "head prototype")
+        if self.class_weight is not None:
+            refuse_several_labels(self.output, "class_weight")
         head = make_head(self.head, **self._head_settings())
         return SingleOutput(head) if self.output == "sigmoid" else head
+
+    def _several_labels(self) -> SeveralLabels | None:
+        from headstart.learn.several import SeveralLabels
+
+        if self.output == "multilabel":
+            return SeveralLabels(tuple(self.label_columns or ()), self.label_separator)
+        if self.label_columns is not None:
+            raise SettingError(f"label_columns is given, and output is {self.output!r}: choose output 'multilabel'.")
+        return None
 
     def _head_settings(self) -> dict[str, Any]:
         if self.head != "mlp":
@@ -413,6 +463,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             )
         for check in (
             self._make_head,
+            self._several_labels,
             self._check_backbone,
             self._check_augmentation,
             self._check_device,

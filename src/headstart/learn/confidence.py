@@ -19,6 +19,7 @@ from headstart.core.calibration import (
     set_threshold,
 )
 from headstart.core.intervals import wilson
+from headstart.core.labels import choose_thresholds
 from headstart.core.metrics import evaluate
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
@@ -76,7 +77,9 @@ def make_confident(
     """
     told: dict[str, Any] = {"temperature": 1.0}
     temperature, judged_by = 1.0, trained.crossed or trained.held_out
-    if judged_by is not None and len(judged_by.targets) >= MIN_FOR_TEMPERATURE:
+    if prepared.dataset.several_labels:
+        trained, told = _with_thresholds(trained, judged_by, seed)
+    elif judged_by is not None and len(judged_by.targets) >= MIN_FOR_TEMPERATURE:
         temperature = fit_temperature(judged_by.targets, judged_by.probabilities)
         calm = at_temperature(judged_by.probabilities, temperature)
         threshold = set_threshold(judged_by.targets, calm, coverage)
@@ -98,7 +101,8 @@ def make_confident(
         "n": len(scores),
         "weights": backbone.weights.identity,  # names the space of these features in the cache
     }
-    network = Classifier(trained.network.backbone, head, Novelty(torch.from_numpy(bank)))
+    bank_of = Novelty(torch.from_numpy(bank))
+    network = Classifier(trained.network.backbone, head, bank_of, trained.network.activation)
     return Confident(replace(trained, network=network), temperature, told)
 
 
@@ -130,17 +134,16 @@ def describe_test(told: dict[str, Any], outcomes: Outcomes | None, temperature: 
     if outcomes is None:
         return told
     targets, after = outcomes.targets, outcomes.probabilities
-    before = at_temperature(after, 1 / temperature)
-    found = {
-        **told,
-        "test": {
+    found = dict(told)
+    if not outcomes.several_labels:
+        before = at_temperature(after, 1 / temperature)
+        found["test"] = {
             when: {
                 "ece": calibration_error(targets, named),
                 "log_loss": evaluate(targets, named, outcomes.classes, seed=seed).figures["log_loss"].value,
             }
             for when, named in (("before", before), ("after", after))
-        },
-    }
+        }
     if "conformal" in told:
         inside = prediction_sets(after, told["conformal"]["threshold"])
         covered, n = int(inside[np.arange(len(targets)), targets].sum()), len(targets)
@@ -156,6 +159,28 @@ def describe_test(told: dict[str, Any], outcomes: Outcomes | None, temperature: 
         low, high = wilson(alarms, n)
         found["novelty"] = {**told["novelty"], "test_alarms": {"value": alarms / n, "low": low, "high": high}}
     return found
+
+
+def _with_thresholds(trained: Trained, judged_by: Outcomes | None, seed: int) -> tuple[Trained, dict[str, Any]]:
+    """Return the same with a threshold for each label, chosen on pictures that were held out, and what is told of them.
+
+    Their probabilities stay as the head gives them: a logistic regression against the rest is fitted to be calibrated.
+    """
+    told: dict[str, Any] = {"temperature": 1.0}
+    if judged_by is None or trained.held_out is None:
+        return trained, told
+    cuts = choose_thresholds(judged_by.targets, judged_by.probabilities)
+    by_name = dict(zip(judged_by.classes, cuts.tolist(), strict=True))
+    told["labels"] = {"thresholds": by_name, "chosen_by": "F1", "n": len(judged_by.targets)}
+    said = replace(trained.held_out, thresholds=cuts)
+    first, again = trained.validation, trained.cross_validation
+    if first is not None:
+        first = evaluate(said.targets, said.probabilities, said.classes, thresholds=cuts, seed=seed)
+    if again is not None:  # mean average precision and log loss, which are means over the repeats, know no thresholds
+        at_cuts = evaluate(said.targets, said.probabilities, said.classes, thresholds=cuts, seed=seed)
+        kept = {name: again.figures[name] for name in ("mean_average_precision", "log_loss")}
+        again = replace(at_cuts, figures={**at_cuts.figures, **kept})
+    return replace(trained, held_out=said, validation=first, cross_validation=again), told
 
 
 def _at(trained: Trained, temperature: float, seed: int) -> Trained:

@@ -17,6 +17,7 @@ from headstart.core.errors import SettingError
 from headstart.learn.folder import read_folder
 from headstart.learn.listing import Listing, count, data_error, shown, some
 from headstart.learn.manifest import MANIFEST_SUFFIXES, read_frame, read_manifest, read_sequences
+from headstart.learn.several import SeveralLabels, as_matrix
 
 # One to learn from and one to test on.
 MIN_PICTURES = 2
@@ -28,7 +29,7 @@ class Dataset:
 
     Attributes:
         paths: Absolute path of each picture.
-        targets: int64 array `(n,)`, index into `classes`.
+        targets: int64 array `(n,)`, index into `classes`; or, where pictures have several labels, bool array `(n, c)`.
         classes: The class names, sorted.
         splits: Object array `(n,)` of 'train', 'validation' and 'test', or None when the source has no splits.
         groups: Object array `(n,)` of str, None for a picture that belongs to no group; or None altogether.
@@ -53,6 +54,29 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a picture may have several labels, or none."""
+        return self.targets.ndim == 2
+
+    @property
+    def activation(self) -> str:
+        """What makes probabilities of a head's logits: `softmax`, or `sigmoid` where pictures have several labels."""
+        return "sigmoid" if self.several_labels else "softmax"
+
+    def label(self, row: int) -> str:
+        """Return the class of a picture, or all of its labels with `;` between them."""
+        return ";".join(self.labels(row))
+
+    def labels(self, row: int) -> tuple[str, ...]:
+        """Return the class of a picture, or all of its labels."""
+        target = self.targets[row]
+        return tuple(self.classes[index] for index in (np.flatnonzero(target) if target.ndim else [target]))
+
+    def pictures_by_class(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """Return how many pictures have each class, int64 `(c,)`; of all, or of those in `rows` (indices or bool)."""
+        return count_classes(self.targets if rows is None else self.targets[rows], len(self.classes))
+
     def subset(self, indices: Iterable[int] | np.ndarray) -> Dataset:
         """Return the pictures at `indices` in that order; the classes stay as they are.
 
@@ -71,7 +95,19 @@ class Dataset:
         )
 
 
-def read_dataset(data: Any, labels: Any = None, *, for_training: bool = True, collect: bool = False) -> Dataset:
+def count_classes(targets: np.ndarray, num_classes: int) -> np.ndarray:
+    """Return how many pictures have each class, int64 `(c,)`, of targets int `(n,)` or bool `(n, c)`."""
+    return targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=num_classes)
+
+
+def read_dataset(
+    data: Any,
+    labels: Any = None,
+    *,
+    several: SeveralLabels | None = None,
+    for_training: bool = True,
+    collect: bool = False,
+) -> Dataset:
     """Read labelled pictures and tell everything that is wrong with them at once.
 
     Args:
@@ -79,6 +115,8 @@ def read_dataset(data: Any, labels: Any = None, *, for_training: bool = True, co
             or Parquet file with the columns `path,label[,split][,group]`, paths relative to it; a pandas
             DataFrame with those columns, paths relative to the working directory; or paths of pictures.
         labels: One label for each path, if `data` is a sequence of paths; else None.
+        several: How several labels of a picture are written, which a folder of class folders cannot have; None where
+            each picture has one class.
         for_training: Check also that a classifier can be learned and tested: two classes or more, enough
             pictures in each, the same classes in every split. New pictures to evaluate on need none of that.
         collect: Keep problems in `Dataset.problems` instead of raising them, so that `audit.set_aside` can
@@ -91,11 +129,11 @@ def read_dataset(data: Any, labels: Any = None, *, for_training: bool = True, co
         DataError: The pictures cannot be used; a line for each problem.
         SettingError: `labels` is given although `data` brings its own.
     """
-    listing = _list(data, labels)
+    listing = _list(data, labels, several)
     if listing.empty:
         line = f"class folders without a picture: {some(listing.empty)}. Add pictures or remove them."
         (listing.problems if for_training else listing.warnings).append(line)
-    dataset = _dataset(listing)
+    dataset = _dataset(listing, several is not None)
     problems, warnings = list(listing.problems), list(listing.warnings)
     if for_training and dataset.paths and not collect:
         more = check(dataset)
@@ -121,9 +159,13 @@ def check(dataset: Dataset) -> tuple[list[str], list[str]]:
     """Return what hinders learning a classifier from these pictures: lines of problems, lines of warnings."""
     problems: list[str] = []
     warnings: list[str] = []
-    totals = np.bincount(dataset.targets, minlength=len(dataset.classes))
+    totals = dataset.pictures_by_class()
+    if dataset.several_labels:
+        everywhere = [name for name, total in zip(dataset.classes, totals, strict=True) if total == len(dataset)]
+        if everywhere:
+            problems.append(f"labels that every picture has: {some(everywhere)}. Nothing tells them: remove them.")
     present = [name for name, total in zip(dataset.classes, totals, strict=True) if total]
-    if len(present) < 2:
+    if len(present) < (1 if dataset.several_labels else 2):
         names = some(present) or "none"
         problems.append(f"{count(len(present), 'class', 'classes')} ({names}) where at least two are needed.")
     test = own_test_split(dataset)
@@ -134,12 +176,13 @@ def check(dataset: Dataset) -> tuple[list[str], list[str]]:
                 f"classes with fewer than {MIN_PICTURES} pictures: {some(few)}. Add pictures or remove them."
             )
         return problems, warnings
-    trained = set(dataset.targets[dataset.splits == "train"].tolist())
-    if not trained:
+    learned = dataset.splits == "train"
+    trained = set(np.flatnonzero(dataset.pictures_by_class(learned)).tolist())
+    if not learned.any():
         problems.append("no picture is in the split train. Name the folder or the split of those to learn from train.")
         return problems, warnings
     for role in ("validation", "test"):
-        tested = set(dataset.targets[dataset.splits == role].tolist())
+        tested = set(np.flatnonzero(dataset.pictures_by_class(dataset.splits == role)).tolist())
         unknown = [dataset.classes[i] for i in sorted(tested - trained)]
         if unknown:
             problems.append(f"classes in {role} but not in train: {some(unknown)}. Add them to train or remove them.")
@@ -152,33 +195,38 @@ def check(dataset: Dataset) -> tuple[list[str], list[str]]:
     return problems, warnings
 
 
-def _list(data: Any, labels: Any) -> Listing:
+def _list(data: Any, labels: Any, several: SeveralLabels | None) -> Listing:
     """Choose the reader by what `data` is."""
     is_path = isinstance(data, (str, bytes, os.PathLike))
     is_frame = hasattr(data, "columns") and hasattr(data, "iloc")
     if labels is not None and (is_path or is_frame):
         raise SettingError("labels is given, but the data brings its own: give labels only with a sequence of paths.")
     if is_path:
-        return _list_path(os.fsdecode(data))
+        return _list_path(os.fsdecode(data), several)
     if is_frame:
-        return read_frame(data, "the DataFrame", os.getcwd())
+        return read_frame(data, "the DataFrame", os.getcwd(), several)
     if isinstance(data, Iterable):
-        return read_sequences(data, labels)
+        return read_sequences(data, labels, several)
     raise SettingError(
         f"data is of type {type(data).__name__}. Expected a folder, a manifest, a DataFrame or a sequence of paths."
     )
 
 
-def _list_path(given: str) -> Listing:
+def _list_path(given: str, several: SeveralLabels | None) -> Listing:
     path = os.path.abspath(os.path.expanduser(given))
     suffix = os.path.splitext(path)[1].lower()
     expected = "Expected a folder with one folder for each class, or a CSV or Parquet manifest"
+    if os.path.isdir(path) and several is not None:
+        line = (
+            "a folder gives each picture one class. For several labels give a manifest: path and label:NAME columns of"
+        )
+        raise data_error(shown(path), [f"{line} 0 and 1, or path,label with names such as red;round."])
     if os.path.isdir(path):
         return read_folder(path)
     if not os.path.exists(path):
         raise data_error(shown(path), ["there is no such folder or file. Check the path."])
     if suffix in MANIFEST_SUFFIXES:
-        return read_manifest(path)
+        return read_manifest(path, several)
     if suffix in images.SUFFIXES:
         raise data_error(shown(path), [f"this is one picture. {expected}."])
     raise data_error(
@@ -186,12 +234,17 @@ def _list_path(given: str) -> Listing:
     )
 
 
-def _dataset(listing: Listing) -> Dataset:
-    classes = tuple(sorted(set(listing.labels)))
-    index = {name: i for i, name in enumerate(classes)}
+def _dataset(listing: Listing, several: bool) -> Dataset:
+    if several:
+        classes = tuple(sorted({*(listing.classes or ()), *(name for names in listing.labels for name in names)}))
+        targets = as_matrix(listing.labels, classes)
+    else:
+        classes = tuple(sorted(set(listing.labels)))
+        index = {name: i for i, name in enumerate(classes)}
+        targets = np.array([index[label] for label in listing.labels], dtype=np.int64)
     return Dataset(
         paths=tuple(listing.paths),
-        targets=np.array([index[label] for label in listing.labels], dtype=np.int64),
+        targets=targets,
         classes=classes,
         splits=_objects(listing.splits),
         groups=_objects(listing.groups),

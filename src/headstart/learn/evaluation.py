@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core.errors import DataError, SettingError
-from headstart.core.metrics import Evaluation
+from headstart.core.metrics import ClassFigures, Evaluation, Figure
 from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
@@ -16,7 +16,9 @@ from headstart.core.slices import Slices, slices
 from headstart.learn.audit import audit, set_aside
 from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.features.records import Records
+from headstart.learn.listing import some
 from headstart.learn.save import measure
+from headstart.learn.several import SeveralLabels
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,21 +39,36 @@ class DataEvaluation:
     seen_in_training: int
     slices: Slices | None = None
 
-    def class_rows(self) -> list[tuple[str, str, str, str, str]]:
-        """Return `(class, pictures, precision, recall, most often taken for)` as text, for the classes that occur."""
-        rows = []
+    def class_rows(self) -> list[tuple[str, ...]]:
+        """Return `(class, pictures, precision, recall, most often taken for)` as text, for the classes that occur.
+
+        With several labels a picture the last is the average precision, and the threshold.
+        """
+        rows: list[tuple[str, ...]] = []
         confusion = np.asarray(self.evaluation.confusion)
         for index, (name, figures) in enumerate(zip(self.evaluation.classes, self.evaluation.per_class, strict=True)):
             if not figures.support:
                 continue
+            if self.evaluation.several_labels:
+                rows.append(
+                    (name, f"{figures.support:,}", *map(_text, (figures.precision, figures.recall)), _own(figures))
+                )
+                continue
             wrong = confusion[index].copy()
             wrong[index] = 0
             taken = f"{self.evaluation.classes[int(wrong.argmax())]} ({wrong.max()})" if wrong.max() else ""
-            precision, recall = (
-                f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in (figures.precision, figures.recall)
-            )
+            precision, recall = map(_text, (figures.precision, figures.recall))
             rows.append((name, f"{figures.support:,}", precision, recall, taken))
         return rows
+
+
+def _text(figure: Figure) -> str:
+    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
+
+
+def _own(figures: ClassFigures) -> str:
+    assert figures.average_precision is not None
+    return f"{_text(figures.average_precision)} at {figures.threshold:.3f}"
 
 
 def evaluate_on(
@@ -71,7 +88,7 @@ def evaluate_on(
         SettingError: The data have no such split.
     """
     progress = progress or Progress()
-    dataset = read_dataset(data, for_training=False, collect=True)
+    dataset = read_dataset(data, several=several_labels_of(predictor), for_training=False, collect=True)
     if part is not None:
         dataset = _part(dataset, part)
     unknown = [name for name in dataset.classes if name not in predictor.classes]
@@ -92,15 +109,35 @@ def evaluate_on(
         )
     if seen:
         progress.note(f"{seen:,} of the {len(kept):,} pictures were trained on: the figures are too good by that.")
-    order = {name: index for index, name in enumerate(predictor.classes)}
-    targets = np.array([order[dataset.classes[target]] for target in dataset.targets])
+    targets = _in_order(dataset, predictor.classes)
+    if dataset.several_labels and (absent := [name for name in predictor.classes if name not in dataset.classes]):
+        progress.note(f"No picture of {dataset.source} has these labels, which are not judged: {some(absent)}.")
     evaluation, outcomes = measure(predictor, dataset.paths, targets, seed=seed, progress=progress)
     return DataEvaluation(evaluation, outcomes, tuple(aside), seen, _slices(dataset, outcomes))
 
 
+def several_labels_of(predictor: Predictor) -> SeveralLabels | None:
+    """Return how the labels were written that a model learned from, or None where it gives each picture one class."""
+    description = predictor.description
+    if description.get("output") != "multilabel":
+        return None
+    parameters = description.get("parameters") or {}
+    return SeveralLabels(tuple(parameters.get("label_columns") or ()), parameters.get("label_separator") or ";")
+
+
+def _in_order(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
+    """Return the targets as indices into (or columns of) the model's classes."""
+    places = np.array([classes.index(name) for name in dataset.classes], np.int64)
+    if not dataset.several_labels:
+        return np.asarray(places[dataset.targets])
+    targets = np.zeros((len(dataset), len(classes)), bool)
+    targets[:, places] = dataset.targets
+    return targets
+
+
 def _slices(dataset: Dataset, outcomes: Outcomes) -> Slices | None:
-    """Return figures by the values of the data's other columns, where there are any."""
-    if dataset.columns is None:
+    """Return figures by the values of the data's other columns, where there are any and a picture has one class."""
+    if dataset.columns is None or dataset.several_labels:
         return None
     columns = {str(name): dataset.columns.iloc[:, place].tolist() for place, name in enumerate(dataset.columns.columns)}
     return slices(columns, outcomes.targets, outcomes.named)

@@ -30,10 +30,11 @@ class Listing:
     Attributes:
         source: What was read, for messages.
         paths: Absolute path of each picture.
-        labels: Class name of each picture.
+        labels: Class name of each picture; where pictures have several labels, a tuple of names each.
         splits: 'train', 'validation', 'test' or None of each picture.
         groups: Name of the group of each picture, or None.
         columns: The manifest's other columns as a pandas DataFrame with one row a picture, or None.
+        classes: All labels, where the source names also those that no picture has; else None.
         empty: Class folders without a picture.
         skipped: How many files or folders were left out, by kind.
         problems: Lines, each a reason to refuse the source.
@@ -42,16 +43,17 @@ class Listing:
 
     source: str
     paths: list[str] = field(default_factory=list)
-    labels: list[str] = field(default_factory=list)
+    labels: list[Any] = field(default_factory=list)
     splits: list[str | None] = field(default_factory=list)
     groups: list[str | None] = field(default_factory=list)
     columns: Any = None
+    classes: tuple[str, ...] | None = None
     empty: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def add(self, path: str, label: str, split: str | None = None, group: str | None = None) -> None:
+    def add(self, path: str, label: str | tuple[str, ...], split: str | None = None, group: str | None = None) -> None:
         """Append one picture."""
         self.paths.append(path)
         self.labels.append(label)

@@ -1,6 +1,7 @@
 """Tables of labelled pictures -> Listing: CSV and Parquet files, pandas DataFrames, two lists.
 
-The columns are `path` and `label` and, if there, `split` and `group`; paths are relative to the manifest.
+The columns are `path` and `label` and, if there, `split` and `group`; paths are relative to the manifest. Where
+pictures have several labels, `learn.several` says how they are written.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headstart.learn.listing import SPLITS, Listing, count, data_error, is_utf8, shown, some
+from headstart.learn.several import PREFIX, SeveralLabels, class_name, matrix_of, read_flags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,7 +23,7 @@ _COLUMNS = ("path", "label", "split", "group")
 _MISSING = ["", "NA", "N/A", "NaN", "nan", "null", "None"]
 
 
-def read_manifest(path: str) -> Listing:
+def read_manifest(path: str, several: SeveralLabels | None = None) -> Listing:
     """List the pictures of a CSV, TSV or Parquet file.
 
     Raises:
@@ -35,21 +37,30 @@ def read_manifest(path: str) -> Listing:
     except Exception as error:  # pandas and pyarrow raise many types on files that are not what they say
         reason = " ".join(str(error).split())[:200]
         raise data_error(source, [f"it cannot be read as a table ({reason}). Save it again as CSV."]) from None
-    return read_frame(frame, source, os.path.dirname(path))
+    return read_frame(frame, source, os.path.dirname(path), several)
 
 
-def read_frame(frame: pd.DataFrame, source: str, base: str) -> Listing:
+def read_frame(frame: pd.DataFrame, source: str, base: str, several: SeveralLabels | None = None) -> Listing:
     """List the pictures of a DataFrame.
 
     Args:
         frame: Has the columns `path` and `label` and, if there, `split` and `group`; others are kept.
         source: What the DataFrame is, for messages.
         base: Absolute folder that relative paths start from.
+        several: How several labels of a picture are written; None where each has one.
     """
     listing = Listing(source)
     names = [str(name).strip() for name in frame.columns]
+    try:
+        flags = [] if several is None else several.places(names)
+    except ValueError as error:
+        listing.problems.append(f"{error}.")
+        return listing
     place = {key: [i for i, name in enumerate(names) if name.lower() == key] for key in _COLUMNS}
-    missing = [key for key in ("path", "label") if not place[key]]
+    missing = [key for key in ("path", "label") if not place[key] and not (flags and key == "label")]
+    if several is None and "label" in missing and any(name.lower().startswith(PREFIX) for name in names):
+        listing.problems.append("its labels are columns of 0 and 1: choose output multilabel.")
+        return listing
     if missing:
         listing.problems.append(
             f"no column {' and no column '.join(repr(key) for key in missing)} among {some(names, 8) or 'none'}. "
@@ -58,24 +69,33 @@ def read_frame(frame: pd.DataFrame, source: str, base: str) -> Listing:
     twice = [key for key, found in place.items() if len(found) > 1]
     if twice:
         listing.problems.append(f"more than one column is called {' and '.join(twice)}. Rename all but one.")
+    if flags and place["label"] and place["label"][0] not in flags:
+        listing.problems.append("it has label columns of 0 and 1 and a column label too: rename or remove one of them.")
     if listing.problems:
         return listing
     cells = {key: frame.iloc[:, found[0]].tolist() for key, found in place.items() if found}
-    kept = _add_rows(listing, base, **cells)
-    others = [i for i, name in enumerate(names) if name.lower() not in _COLUMNS]
+    if flags:
+        cells["label"] = read_flags(frame.iloc[:, flags])
+        listing.classes = tuple(class_name(names[i]) for i in flags)
+    elif several is not None:
+        cells["label"] = [_texts(cell, several) for cell in cells["label"]]
+    kept = _add_rows(listing, base, **cells, several=several is not None)
+    others = [i for i, name in enumerate(names) if name.lower() not in _COLUMNS and i not in flags]
     if others:
         listing.columns = frame.iloc[kept, others].reset_index(drop=True)
     return listing
 
 
-def read_sequences(paths: Iterable[Any], labels: Iterable[Any] | None) -> Listing:
-    """List pictures given as two sequences, of paths and of labels."""
+def read_sequences(paths: Iterable[Any], labels: Any, several: SeveralLabels | None = None) -> Listing:
+    """List pictures given as two sequences, of paths and of labels; with several labels a picture see `matrix_of`."""
     listing = Listing("the list of paths")
     paths = list(paths)
     if labels is None:
         listing.problems.append("labels is missing: give one label for each path.")
         return listing
-    labels = list(labels)
+    labels, listing.classes = (list(labels), None) if several is None else matrix_of(labels)
+    if several is not None and listing.classes is None:
+        labels = [_texts(cell, several) for cell in labels]
     if len(paths) != len(labels):
         listing.problems.append(
             f"{count(len(paths), 'path')} and {count(len(labels), 'label')}: give one label for each path."
@@ -86,7 +106,7 @@ def read_sequences(paths: Iterable[Any], labels: Iterable[Any] | None) -> Listin
         kind = type(paths[strange[0]]).__name__
         listing.problems.append(f"element {strange[0]} of the paths is of type {kind}. Expected paths of files.")
         return listing
-    _add_rows(listing, os.getcwd(), paths, labels)
+    _add_rows(listing, os.getcwd(), paths, labels, several=several is not None)
     return listing
 
 
@@ -127,13 +147,15 @@ def _add_rows(
     label: Sequence[Any],
     split: Sequence[Any] | None = None,
     group: Sequence[Any] | None = None,
+    several: bool = False,
 ) -> list[int]:
     """Check the cells, add the good rows and return their numbers; faults are told by kind with row numbers.
 
-    Rows are counted from 1, the header left out.
+    Rows are counted from 1, the header left out. With several labels a picture they are read already: a tuple, or None
+    where they cannot be read.
     """
     paths = [_path(cell, base) for cell in path]
-    labels = [_text(cell) for cell in label]
+    labels = label if several else [_text(cell) for cell in label]
     splits = [_text(cell) for cell in split] if split is not None else [None] * len(paths)
     groups = [_text(cell) for cell in group] if group is not None else [None] * len(paths)
     has_splits = any(cell is not None for cell in splits)
@@ -141,7 +163,9 @@ def _add_rows(
     seen: dict[str, int] = {}
     kept = []
     for i, (file, name, part) in enumerate(zip(paths, labels, splits, strict=True)):
-        fault = _fault(file, name, part, has_splits=has_splits)
+        fault = _fault(file, part, has_splits=has_splits)
+        if fault is None and name is None:
+            fault = "a label is neither 0 nor 1, or no name" if several else "the label is missing or no single name"
         if fault is None and file is not None and name is not None:
             first = seen.setdefault(file, i)
             if first == i:
@@ -155,13 +179,11 @@ def _add_rows(
     return kept
 
 
-def _fault(path: str | None, label: str | None, split: str | None, *, has_splits: bool) -> str | None:
+def _fault(path: str | None, split: str | None, *, has_splits: bool) -> str | None:
     if path is None:
         return "the path is missing"
     if not is_utf8(path):
         return "odd"
-    if label is None:
-        return "the label is missing or no single name"
     if has_splits and split is None:
         return "the split is missing, while other rows have one"
     if split is not None and split.lower() not in SPLITS:
@@ -195,6 +217,12 @@ def _path(cell: Any, base: str) -> str | None:
     if not isinstance(cell, str) or not cell.strip():
         return None
     return os.path.normpath(os.path.join(base, os.path.expanduser(cell) if cell[0] == "~" else cell))
+
+
+def _texts(cell: Any, several: SeveralLabels) -> tuple[str, ...] | None:
+    """Return the names of a cell, sorted, each once; None where the cell is wrong or one of its names is none."""
+    names = [_text(part) for part in several.split(cell)]
+    return None if None in names else tuple(sorted({str(name) for name in names}))
 
 
 def _text(cell: Any) -> str | None:

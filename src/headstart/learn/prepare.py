@@ -10,6 +10,7 @@ from headstart.core.progress import Progress
 from headstart.learn.audit import Record, audit, set_aside
 from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.features.records import Records
+from headstart.learn.several import SeveralLabels
 from headstart.learn.split import Split, needs_cross_validation, split
 
 
@@ -34,8 +35,7 @@ class Prepared:
     @property
     def fingerprint(self) -> str:
         """A hash of all pictures' bytes and labels; names, folders and order do not matter."""
-        labels = (self.dataset.classes[target] for target in self.dataset.targets)
-        lines = sorted(f"{record.digest} {label}" for record, label in zip(self.records, labels, strict=True))
+        lines = sorted(f"{record.digest} {self.dataset.label(row)}" for row, record in enumerate(self.records))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property
@@ -57,9 +57,9 @@ class Prepared:
         """Return what `headstart check` tells, as plain values."""
         parts = ("train", "validation", "test")
         dataset = self.dataset
+        counted = {part: dataset.pictures_by_class(getattr(self.split, part)) for part in parts}
         by_class = {
-            name: {part: int((dataset.targets[getattr(self.split, part)] == index).sum()) for part in parts}
-            for index, name in enumerate(dataset.classes)
+            name: {part: int(counted[part][index]) for part in parts} for index, name in enumerate(dataset.classes)
         }
         return {
             "data": dataset.source,
@@ -76,6 +76,7 @@ def prepare(
     data: Any,
     labels: Any = None,
     *,
+    several: SeveralLabels | None = None,
     validation: float = 0.15,
     test: float = 0.2,
     seed: int = 0,
@@ -86,6 +87,7 @@ def prepare(
     Args:
         data: Folder, manifest, DataFrame, or pictures' paths with `labels`.
         labels: One label for each path, where `data` is a list of paths.
+        several: How several labels of a picture are written; None where each has one class.
         validation: Share of the pictures for choosing, where the data do not say.
         test: Share of the pictures that is touched once, at the end, where the data do not say.
         seed: Of the split.
@@ -95,7 +97,7 @@ def prepare(
         DataError: The data cannot be learned from; every problem is in the message.
     """
     progress = progress or Progress()
-    dataset = read_dataset(data, labels, collect=True)
+    dataset = read_dataset(data, labels, several=several, collect=True)
     with progress.step("check pictures", len(dataset.paths)) as update, Records() as known:
         records = audit(dataset.paths, store=known, progress=lambda done, total: update(done))
     dataset, kept, unreadable = set_aside(dataset, records)

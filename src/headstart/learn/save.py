@@ -39,6 +39,7 @@ def write_network(
     preprocessing: Preprocessing,
     samples: np.ndarray,
     graph: Path | None = None,
+    description: dict[str, Any] | None = None,
 ) -> Predictor:
     """Write `model.onnx` and `weights.safetensors`, prove that they agree, and return the predictor of the folder.
 
@@ -49,6 +50,7 @@ def write_network(
         preprocessing: What its pictures go through.
         samples: A few pictures as the network sees them, uint8 `(n, h, w, 3)`.
         graph: The ONNX file of the network's backbone, where it is there already.
+        description: What the predictor has to know of `model.json`: `output` and `confidence`.
 
     Raises:
         ModelError: The written network gives other probabilities than torch; or the disk is full.
@@ -75,7 +77,8 @@ def write_network(
                 f"the {name} of model.onnx differ from torch by {difference:.2g}; at most {MAX_DIFFERENCE} is allowed: "
                 "nothing was saved. Please report this with the name of the backbone."
             )
-    return Predictor(folder / artifact.NETWORK, tuple(classes), preprocessing)
+    known = None if description is None else {"classes": list(classes), **description}
+    return Predictor(folder / artifact.NETWORK, tuple(classes), preprocessing, description=known)
 
 
 def measure(
@@ -86,7 +89,7 @@ def measure(
     Args:
         predictor: The saved model.
         paths: n pictures.
-        targets: int `(n,)`, indices into the predictor's classes.
+        targets: int `(n,)`, indices into the predictor's classes; or bool `(n, c)`, several labels a picture.
         seed: Of the bootstrap.
         progress: Is shown the pictures done.
 
@@ -103,8 +106,9 @@ def measure(
             update(len(rows))
     named = np.stack(rows)
     scores = None if None in novelty else np.array(novelty, np.float32)
-    outcomes = Outcomes(predictor.classes, tuple(paths), np.asarray(targets, np.int64), named, scores)
-    return evaluate(outcomes.targets, named, predictor.classes, seed=seed), outcomes
+    cuts = None if predictor.thresholds.labels is None else np.asarray(predictor.thresholds.labels)
+    outcomes = Outcomes(predictor.classes, tuple(paths), np.asarray(targets), named, scores, cuts)
+    return evaluate(outcomes.targets, named, predictor.classes, thresholds=cuts, seed=seed), outcomes
 
 
 def write_history(folder: Path, history: Sequence[dict[str, float]]) -> None:

@@ -17,6 +17,7 @@ from headstart.core.errors import SettingError
 from headstart.learn.audit import Record
 from headstart.learn.dataset import Dataset, own_test_split
 from headstart.learn.listing import data_error, some
+from headstart.learn.stratify import share_out
 from headstart.learn.units import contradictions, find_units, kept_together, leaks
 
 # Below this many pictures of a class a test set says next to nothing.
@@ -115,8 +116,7 @@ def needs_cross_validation(dataset: Dataset, split: Split) -> bool:
     if split.own:
         return False
     used = np.concatenate([split.train, split.validation, split.test])
-    totals = np.bincount(dataset.targets[used], minlength=len(dataset.classes))
-    tested = np.bincount(dataset.targets[split.test], minlength=len(dataset.classes))
+    totals, tested = dataset.pictures_by_class(used), dataset.pictures_by_class(split.test)
     return bool((totals < MIN_FOR_TEST).any() or (tested == 0).any())
 
 
@@ -125,7 +125,8 @@ def cross_validation_folds(
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return train and test indices of repeated cross-validation, stratified, no unit divided.
 
-    Folds come from scikit-learn's `StratifiedGroupKFold`; they depend on contents and seed only, as `split`.
+    Folds come from scikit-learn's `StratifiedGroupKFold`, with several labels a picture from iterative stratification;
+    they depend on contents and seed only, as `split`.
 
     Args:
         dataset: `n` usable pictures.
@@ -151,7 +152,7 @@ def cross_validation_folds(
     ordered = sorted(np.asarray(indices, np.int64).tolist(), key=lambda i: (keys[units.of[i]], records[i].digest))
     rows = np.array(ordered, np.int64)
     targets = dataset.targets[rows]
-    distinct = Counter(target for _, target in set(zip(units.of[rows].tolist(), targets.tolist(), strict=True)))
+    distinct = Counter(target for content in _contents(rows, dataset.targets, units.of).values() for target in content)
     single = [dataset.classes[target] for target, number in sorted(distinct.items()) if number < 2]
     if single:
         line = f"classes with one distinct picture, where testing needs two: {some(single)}. Add pictures."
@@ -160,8 +161,14 @@ def cross_validation_folds(
 
     # scikit-learn numbers groups by their values: give them in the order of the keys.
     groups = np.unique([keys[unit] for unit in units.of[rows]], return_inverse=True)[1]
-    parts = []
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
     for repeat in range(repeats):
+        if dataset.several_labels:
+            turn = np.random.default_rng(repeat).permutation(groups.max() + 1)[groups]
+            number = min(folds, len(turn))
+            dealt = share_out(targets, groups, turn, [1 / number] * number)
+            parts += [(np.sort(rows[dealt != fold]), np.sort(rows[dealt == fold])) for fold in np.unique(dealt)]
+            continue
         chooser = StratifiedGroupKFold(min(folds, max(distinct.values())), shuffle=True, random_state=repeat)
         with warnings.catch_warnings():
             # A class may have fewer pictures than there are folds: it is then absent from some test parts.
@@ -176,11 +183,13 @@ def _cut(
     """Return the side of each row: train, validation or test in these shares, class by class.
 
     Units are taken in the order of their keys and go to test while they bring it nearer to its quotas, then to
-    validation, then to train. So pictures added later move few others.
+    validation, then to train. So pictures added later move few others. With several labels a picture: iterative
+    stratification, in the order of the keys.
     """
-    contents: dict[int, Counter[int]] = {}
-    for unit, target in zip(units[rows].tolist(), targets[rows].tolist(), strict=True):
-        contents.setdefault(unit, Counter())[target] += 1
+    if targets.ndim == 2:
+        order = np.argsort(np.argsort(np.array(keys)))[units[rows]]
+        return share_out(targets[rows], units[rows], order, shares)
+    contents = _contents(rows, targets, units)
     quotas = _quotas(contents, shares)
     missing = {target: list(quota) for target, quota in quotas.items()}
     sides: dict[int, int] = {}
@@ -192,6 +201,14 @@ def _cut(
             missing[target][sides[unit]] -= number
     _fill_empty(sides, contents, quotas)
     return np.array([sides[unit] for unit in units[rows].tolist()], np.int64)
+
+
+def _contents(rows: np.ndarray, targets: np.ndarray, units: np.ndarray) -> dict[int, Counter[int]]:
+    """Return for each unit how many pictures of each class it has."""
+    contents: dict[int, Counter[int]] = {}
+    for unit, target in zip(units[rows].tolist(), targets[rows], strict=True):
+        contents.setdefault(unit, Counter()).update(np.flatnonzero(target).tolist() if target.ndim else [int(target)])
+    return contents
 
 
 def _quotas(contents: dict[int, Counter[int]], shares: tuple[float, float, float]) -> dict[int, list[int]]:
@@ -258,8 +275,7 @@ def _check_records(dataset: Dataset, records: Sequence[Record]) -> None:
 
 
 def _check_trained(dataset: Dataset, sides: np.ndarray) -> None:
-    trained = np.bincount(dataset.targets[sides == _TRAIN], minlength=len(dataset.classes))
-    present = np.bincount(dataset.targets, minlength=len(dataset.classes))
+    trained, present = dataset.pictures_by_class(sides == _TRAIN), dataset.pictures_by_class()
     lost = [dataset.classes[i] for i in np.flatnonzero((trained == 0) & (present > 0))]
     if lost:
         line = f"classes with no picture left to learn from: {some(lost)}. All of theirs are, or would leak into, test"
@@ -270,8 +286,7 @@ def _untested(dataset: Dataset, sides: np.ndarray, shares: tuple[float, float]) 
     """Return warnings of classes with too few units for a validation or test picture."""
     lines = []
     for side, name, share in ((_VALIDATION, "validation", shares[0]), (_TEST, "test", shares[1])):
-        counts = np.bincount(dataset.targets[sides == side], minlength=len(dataset.classes))
-        present = np.bincount(dataset.targets, minlength=len(dataset.classes))
+        counts, present = dataset.pictures_by_class(sides == side), dataset.pictures_by_class()
         without = [dataset.classes[i] for i in np.flatnonzero((counts == 0) & (present > 0))]
         if without and share > 0 and dataset.splits is None:
             lines.append(f"classes with too few distinct pictures for a {name} picture: {some(without)}.")

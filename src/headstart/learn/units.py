@@ -72,7 +72,7 @@ def contradictions(dataset: Dataset, records: Sequence[Record], units: Units) ->
     lines = []
     # The first of identical pictures stands for all in `near`; so these pairs are told apart by bytes.
     for kind, pairs in (("identical", units.identical), ("near-identical", units.near)):
-        differing = [(a, b) for a, b in pairs.tolist() if dataset.targets[a] != dataset.targets[b]]
+        differing = [(a, b) for a, b in pairs.tolist() if dataset.label(a) != dataset.label(b)]
         if differing:
             examples = some(f"{_labelled(dataset, a)} = {_labelled(dataset, b)}" for a, b in differing)
             number = count(len(differing), f"pair of {kind} pictures", f"pairs of {kind} pictures")
@@ -119,4 +119,4 @@ def _reason(
 
 
 def _labelled(dataset: Dataset, i: int) -> str:
-    return f"{dataset.paths[i]} ({dataset.classes[dataset.targets[i]]})"
+    return f"{dataset.paths[i]} ({dataset.label(i)})"

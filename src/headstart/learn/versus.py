@@ -9,6 +9,7 @@ from typing import Any
 
 from headstart.core.errors import DataError, SettingError
 from headstart.core.intervals import paired_difference
+from headstart.core.labels import refuse_several_labels
 from headstart.core.metrics import mcnemar
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
@@ -94,9 +95,11 @@ def compare_models(
         progress: Is shown the steps.
 
     Raises:
-        SettingError: The models know different classes.
+        SettingError: The models know different classes, or give a picture several labels.
         DataError: The data cannot be read, have a class that the models do not know, or changed meanwhile.
     """
+    for model in models.values():
+        refuse_several_labels(model.description.get("output"), "a comparison of saved models")
     _check_classes(models)
     found = {name: evaluate_on(one, data, part=part, seed=seed, progress=progress) for name, one in models.items()}
     if len({one.outcomes.paths for one in found.values()}) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,6 +13,19 @@ from torch import nn
 from headstart.networks.novelty import Novelty
 
 OPSET = 17
+# One class a picture, or several labels; the names are those of Keras.
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "softmax": lambda logits: torch.softmax(logits, dim=1),
+    "sigmoid": torch.sigmoid,
+}
+
+
+def activation_of(output: object) -> str:
+    """Return the activation after the head of a model whose `output` is `softmax`, `sigmoid` or `multilabel`.
+
+    One sigmoid output for two classes is a softmax over zero and that output (`layers.AgainstZero`).
+    """
+    return "sigmoid" if output == "multilabel" else "softmax"
 
 
 def to_onnx(network: nn.Module, path: Path, image_size: tuple[int, int], outputs: tuple[str, ...]) -> None:
@@ -72,7 +86,8 @@ def add_head(graph: Path, network: Classifier, num_features: int, path: Path) ->
     top_file = path.with_name(f".{path.name}.{os.getpid()}.head")
     names = tuple(name for name in network.outputs if name != "features")
     try:
-        _export(Top(network.head, network.novelty), torch.zeros((2, num_features)), top_file, "features", names)
+        above = Top(network.head, network.novelty, network.activation)
+        _export(above, torch.zeros((2, num_features)), top_file, "features", names)
         whole, top = onnx.load(str(graph)), compose.add_prefix(onnx.load(str(top_file)), "head/")
     finally:
         top_file.unlink(missing_ok=True)
@@ -93,26 +108,30 @@ def add_head(graph: Path, network: Classifier, num_features: int, path: Path) ->
 class Top(nn.Module):
     """What follows the features: float32 `(n, d)` -> probabilities `(n, c)` and, with a bank, novelty `(n,)`."""
 
-    def __init__(self, head: nn.Module, novelty: Novelty | None) -> None:
+    def __init__(self, head: nn.Module, novelty: Novelty | None, activation: str = "softmax") -> None:
         super().__init__()
+        self.activation = activation
         self.head = head
         self.novelty = novelty
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return probabilities and, with a bank, novelty of `features (n, d)`."""
-        probabilities = torch.softmax(self.head(features), dim=1)
+        probabilities = ACTIVATIONS[self.activation](self.head(features))
         return (probabilities,) if self.novelty is None else (probabilities, self.novelty(features))
 
 
 class Classifier(nn.Module):
-    """Backbone, head, softmax and the bank of novelty as one network: what is saved, exported and evaluated.
+    """Backbone, head, activation and the bank of novelty as one network: what is saved, exported and evaluated.
 
     `forward` takes uint8 `(n, h, w, 3)` and returns `(probabilities (n, c), features (n, d))` and, with a bank,
-    `novelty (n,)`; `outputs` are their names.
+    `novelty (n,)`; `outputs` are their names. `activation` is one of `ACTIVATIONS`.
     """
 
-    def __init__(self, backbone: nn.Module, head: nn.Module, novelty: Novelty | None = None) -> None:
+    def __init__(
+        self, backbone: nn.Module, head: nn.Module, novelty: Novelty | None = None, activation: str = "softmax"
+    ) -> None:
         super().__init__()
+        self.activation = activation
         self.backbone = backbone
         self.head = head
         self.novelty = novelty
@@ -125,5 +144,5 @@ class Classifier(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return probabilities, features and, with a bank, novelty of uint8 `images (n, h, w, 3)`."""
         features = self.backbone(images)
-        probabilities = torch.softmax(self.head(features), dim=1)
+        probabilities = ACTIVATIONS[self.activation](self.head(features))
         return (probabilities, features) if self.novelty is None else (probabilities, features, self.novelty(features))

@@ -18,7 +18,7 @@ from headstart.core import artifact
 from headstart.core.errors import HeadstartError, ModelError
 from headstart.core.preprocessing import Preprocessing
 from headstart.networks.backbone import Backbone, load_backbone
-from headstart.networks.export import Classifier
+from headstart.networks.export import Classifier, activation_of
 from headstart.networks.files import Tensors, read_tensors
 from headstart.networks.layers import build_layers
 from headstart.networks.novelty import Novelty
@@ -58,7 +58,7 @@ def load_network(folder: str | os.PathLike[str]) -> tuple[Backbone, Classifier]:
         raise ModelError(f"{folder}: {error}") from error
     except HeadstartError as error:
         raise ModelError(f"{folder} cannot be built again as a torch network: {error}") from error
-    network = Classifier(backbone.network, head, novelty)
+    network = Classifier(backbone.network, head, novelty, activation_of(description.get("output")))
     _fill(network, tensors, file)
     return backbone, network.eval()
 

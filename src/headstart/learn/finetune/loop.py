@@ -21,6 +21,7 @@ from torch import nn
 from torch.nn import functional
 
 from headstart.core.errors import CacheError, TrainingError
+from headstart.core.labels import mean_average_precision
 from headstart.core.progress import Progress
 from headstart.learn.finetune import checkpoint
 from headstart.learn.finetune.mixing import mix
@@ -74,7 +75,7 @@ class Run:
         loss_sum, right, seen, seconds: Of the epoch so far: losses and right answers summed over the pictures seen.
         plateau: Factor that the plateau schedule has come to.
         since_best: Epochs since validation was best.
-        best_loss, best_accuracy: Of the best validation.
+        best_loss, best_score: Of the best validation; the score is the accuracy, or the mean average precision.
         history: A row for each epoch done.
     """
 
@@ -87,7 +88,7 @@ class Run:
     plateau: float = 1.0
     since_best: int = 0
     best_loss: float = math.inf
-    best_accuracy: float = -1.0
+    best_score: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
 
     def add(self, loss: float, right: float, pictures: int, seconds: float) -> None:
@@ -235,7 +236,7 @@ def finish_epoch(
     Raises:
         TrainingError: The validation loss is not a number.
     """
-    loss, accuracy = validate(job, average)
+    loss, accuracy, score = validate(job, average)
     check_finite("validation loss", loss, run, settings)
     row = {
         "epoch": run.epoch + 1,
@@ -243,15 +244,16 @@ def finish_epoch(
         "accuracy": run.right / run.seen,
         "val_loss": loss,
         "val_accuracy": accuracy,
+        **({"val_mean_average_precision": score} if job.loss == "sigmoid" else {}),
         "learning_rate": learning_rate,
         "seconds": run.seconds,
         "pictures_per_second": run.seen / max(run.seconds, 1e-9),
     }
-    # More right wins; of equally many right, the surer.
-    better = (accuracy, -loss) > (run.best_accuracy, -run.best_loss)
+    # The better score wins; of equal ones, the surer.
+    better = (score, -loss) > (run.best_score, -run.best_loss)
     run.since_best = 0 if better else run.since_best + 1
     if better:
-        run.best_accuracy, run.best_loss = accuracy, loss
+        run.best_score, run.best_loss = score, loss
     if run.since_best and run.since_best % PLATEAU_EPOCHS == 0:
         run.plateau *= settings.step_factor
     run.history.append(row)
@@ -261,19 +263,28 @@ def finish_epoch(
     return row
 
 
-def validate(job: Job, average: Tensors) -> tuple[float, float]:
-    """Return mean loss and accuracy on the validation pictures, with the averaged weights where they are kept."""
+def validate(job: Job, average: Tensors) -> tuple[float, float, float]:
+    """Return mean loss, accuracy and score on the validation pictures, with the averaged weights where they are kept.
+
+    The score is what the best epoch is chosen by: the accuracy, or with several labels the mean average precision.
+    """
     kept = copy_tensors(job.network) if average else {}
     if average:
         job.network.load_state_dict(average)
     loss = right = 0.0
+    said = []
     for rows, logits in validation_logits(job):
         y = job.validation_targets[rows]
         loss += float(loss_of(job, logits, y, 0.0)) * len(rows)
         right += count_right(logits, y, job.loss)
+        said.append(logits.cpu())
     if average:
         job.network.load_state_dict(kept)
-    return loss / len(job.validation_targets), right / len(job.validation_targets)
+    count = len(job.validation_targets)
+    score = right / count
+    if job.loss == "sigmoid":
+        score = mean_average_precision(job.validation_targets.cpu().numpy() > 0.5, torch.cat(said).numpy())
+    return loss / count, right / count, score
 
 
 def validation_logits(job: Job) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

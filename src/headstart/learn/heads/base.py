@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Literal, Protocol
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from headstart.core.errors import DataError, SettingError
+from headstart.learn.dataset import count_classes
 
 ClassWeight = Literal["balanced"] | Mapping[int, float] | None
 Validation = tuple[np.ndarray, np.ndarray] | None
@@ -51,7 +53,8 @@ class Head(Protocol):
 
         Args:
             features: `(n, d)`, or `(n, v, d)` for v views of each picture; any float type, computed in float32.
-            targets: int `(n,)`, from 0 to `num_classes - 1`.
+            targets: int `(n,)`, from 0 to `num_classes - 1`; or bool `(n, c)`, several labels a picture, of which each
+                logit's sigmoid is then the probability (not every head can do that).
             num_classes: c. Every class needs a picture.
             groups: `(n,)`, pictures that belong together (duplicates, one patient); they are never on both sides of a
                 fold.
@@ -62,7 +65,8 @@ class Head(Protocol):
 
         Raises:
             DataError: There are fewer than two classes, a class without a picture, or features that are not finite.
-            SettingError: Shapes do not fit, or `class_weight` names no class or is not positive.
+            SettingError: Shapes do not fit, `class_weight` names no class or is not positive, or the head cannot learn
+                several labels a picture.
         """
         ...
 
@@ -73,7 +77,7 @@ class Examples:
 
     Attributes:
         features: float32 `(n, v, d)`.
-        targets: int64 `(n,)`.
+        targets: int64 `(n,)`, or float32 `(n, c)` of 0 and 1 for several labels a picture.
         groups: int64 `(n,)`, equal for pictures that belong together.
         weights: float32 `(n,)`, the weight of each picture's class.
     """
@@ -93,8 +97,8 @@ class Examples:
         return self.features.reshape(-1, self.features.shape[2])
 
     def spread(self, values: torch.Tensor) -> torch.Tensor:
-        """Return one value a picture as one value a row."""
-        return values.repeat_interleave(self.views)
+        """Return one value (or one row of values) a picture as one a row."""
+        return values.repeat_interleave(self.views, dim=0)
 
 
 def check_examples(
@@ -103,12 +107,25 @@ def check_examples(
     num_classes: int,
     groups: np.ndarray | None = None,
     class_weight: ClassWeight = None,
+    *,
+    several: bool = False,
 ) -> Examples:
-    """Return the training data in one form; see `Head.fit` for the arguments and what is raised."""
-    if num_classes < 2:
+    """Return the training data in one form; see `Head.fit` for the arguments and what is raised.
+
+    Args:
+        features: As in `Head.fit`, like the next four.
+        targets: See there.
+        num_classes: See there.
+        groups: See there.
+        class_weight: See there.
+        several: Whether the head can learn several labels a picture.
+    """
+    if np.ndim(targets) == 2:
+        _check_several(several, class_weight)
+    elif num_classes < 2:
         raise DataError(f"there is {num_classes} class: a head tells at least 2 apart. Add pictures of another class.")
     checked, classes = check_features(features, targets, num_classes)
-    counts = np.bincount(classes, minlength=num_classes)
+    counts = count_classes(classes, num_classes)
     missing = np.flatnonzero(counts == 0)
     if len(missing):
         shown = ", ".join(map(str, missing[:5].tolist())) + (", …" if len(missing) > 5 else "")
@@ -121,6 +138,8 @@ def check_examples(
     codes = (
         np.arange(len(classes)) if groups is None else np.unique(np.asarray(groups).astype(str), return_inverse=True)[1]
     )
+    if classes.ndim == 2:
+        return Examples(torch.from_numpy(checked), torch.from_numpy(classes).float(), codes, torch.ones(len(classes)))
     weights = class_weights(class_weight, counts)
     return Examples(
         torch.from_numpy(checked),
@@ -130,21 +149,33 @@ def check_examples(
     )
 
 
+def _check_several(several: bool, class_weight: ClassWeight) -> None:
+    if not several:
+        raise SettingError("this head gives each picture one class: choose linear or mlp for several labels.")
+    if class_weight is not None:
+        raise SettingError(
+            f"class_weight is {class_weight!r}: with several labels a picture each has a threshold of its own instead. "
+            "Leave class_weight out."
+        )
+
+
 def check_features(features: np.ndarray, targets: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return features as float32 `(n, v, d)` and targets as int64 `(n,)`.
+    """Return features as float32 `(n, v, d)` and targets as int64 `(n,)` or, of several labels, bool `(n, c)`.
 
     Raises:
         DataError: There is no picture, or features are not finite.
         SettingError: Shapes do not fit, or a target is no class.
     """
     features, targets = np.asarray(features), np.asarray(targets)
-    if features.ndim not in (2, 3) or 0 in features.shape[1:] or targets.shape != features.shape[:1]:
+    shapes = (features.shape[:1], (len(features), num_classes))
+    if features.ndim not in (2, 3) or 0 in features.shape[1:] or targets.shape not in shapes:
         raise SettingError(
-            f"features have shape {features.shape} and targets {targets.shape}: give (n, d) or (n, views, d), and (n,)."
+            f"features have shape {features.shape} and targets {targets.shape}: give (n, d) or (n, views, d), and (n,) "
+            "or, of several labels, (n, classes)."
         )
     if not len(targets):
         raise DataError("there is no picture to learn from. Give at least one of each class.")
-    if targets.min() < 0 or targets.max() >= num_classes:
+    if targets.ndim == 1 and (targets.min() < 0 or targets.max() >= num_classes):
         raise SettingError(f"targets run from {targets.min()} to {targets.max()}: give 0 to {num_classes - 1}.")
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is told below
         checked = np.ascontiguousarray(features, np.float32)
@@ -154,7 +185,27 @@ def check_features(features: np.ndarray, targets: np.ndarray, num_classes: int) 
             f"features of {len(bad):,} of {len(checked):,} pictures are not finite numbers (first at index {bad[0]}). "
             "Extract them again in float32; if they stay so, the backbone's weights are damaged."
         )
-    return checked.reshape(len(checked), -1, checked.shape[-1]), targets.astype(np.int64)
+    kind = np.int64 if targets.ndim == 1 else np.bool_
+    return checked.reshape(len(checked), -1, checked.shape[-1]), targets.astype(kind)
+
+
+def losses_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return the loss of each picture, float `(n,)`: cross-entropy, or the mean binary one over its labels.
+
+    Args:
+        logits: `(n, c)`.
+        targets: int64 `(n,)`, or float `(n, c)`.
+    """
+    if targets.ndim == 2:
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=1)
+    return F.cross_entropy(logits, targets, reduction="none")
+
+
+def share_right(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Return how right each picture is, float `(n,)`: 1 or 0, or with several labels the share of right ones."""
+    if targets.ndim == 2:
+        return ((logits > 0) == (targets > 0.5)).float().mean(dim=1)
+    return (logits.argmax(dim=1) == targets).float()
 
 
 def class_weights(class_weight: ClassWeight, counts: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Multinomial logistic regression, its L2 strength chosen by cross-validation."""
+"""Logistic regression, its L2 strength chosen by cross-validation; for several labels one against the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from headstart.learn.heads.base import (
     Validation,
     check_examples,
     fold_scaling,
+    losses_of,
     make_linear,
+    share_right,
 )
 from headstart.learn.heads.folds import deal_folds
 from headstart.learn.heads.logistic import ROUGH, Axes, Problems, find_axes, solve
@@ -76,8 +78,11 @@ class LinearHead:
         seed: int = 0,
         validation: Validation = None,
     ) -> FittedHead:
-        """See `Head.fit`. Every view is a row that weighs 1 / views; `validation` is ignored."""
-        examples = check_examples(features, targets, num_classes, groups, class_weight)
+        """See `Head.fit`. Every view is a row that weighs 1 / views; `validation` is ignored.
+
+        Several labels a picture are as many logistic regressions with the same `C`, which the mean log loss chooses.
+        """
+        examples = check_examples(features, targets, num_classes, groups, class_weight, several=True)
         rows = examples.rows()
         mean, scale = row_scaling(rows, self.scaling)
         axes = find_axes((rows - mean) / scale)
@@ -93,7 +98,7 @@ class LinearHead:
         whole = Problems(axes, labels, weights[None], num_classes)
         solution = solve(whole, chosen["C"], start=start, steps=_steps(whole))
         weight, bias = axes.to_features(solution[:, :-1]), solution[:, -1]
-        if num_classes == 2:
+        if whole.is_binary:
             weight, bias = torch.cat([-weight / 2, weight / 2]), torch.cat([-bias / 2, bias / 2])
         return FittedHead(fold_scaling(make_linear(weight, bias), mean, scale).eval(), chosen)
 
@@ -208,8 +213,7 @@ def _choose(
     for C in STRENGTHS if steps >= 100 else STRENGTHS[::2]:
         coefficients = solve(folds, C, start=coefficients, tolerance=ROUGH, steps=steps)
         logits = folds.logits(coefficients)[held_out[judged], :, judged]
-        losses = F.cross_entropy(logits, folds.targets[judged], reduction="none")
-        right = logits.argmax(1) == folds.targets[judged]
+        losses, right = losses_of(logits, folds.targets[judged]), share_right(logits, folds.targets[judged])
         figures = {"C": C, "log_loss": float(losses @ share), "accuracy": float(right.double().mean())}
         if not tried or figures["log_loss"] < min(one["log_loss"] for one in tried):
             best = coefficients

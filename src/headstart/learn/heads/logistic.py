@@ -1,4 +1,7 @@
-"""Multinomial logistic regression with an L2 penalty: several fits on the same rows in one batched L-BFGS."""
+"""Logistic regression with an L2 penalty: several fits on the same rows in one batched L-BFGS.
+
+Multinomial, or for several labels a row each label by itself.
+"""
 
 from __future__ import annotations
 
@@ -58,11 +61,12 @@ class Problems:
     """One or more logistic regressions on the same rows, which differ in the weights of the rows.
 
     Each minimises `sum_i w_i loss_i + |W|² / (2 C)`, scikit-learn's objective; the intercept is not penalised. Two
-    classes share one column (the logits are its half and minus its half), as in scikit-learn.
+    classes share one column (the logits are its half and minus its half), as in scikit-learn. With several labels a row
+    each label is a logistic regression by itself, with the same C: the loss of a row is the sum over its labels.
 
     Attributes:
         axes: Of the n rows.
-        targets: int64 `(n,)`.
+        targets: int64 `(n,)`, or float32 `(n, c)` of 0 and 1 for several labels a row.
         weights: float32 `(p, n)`, the weight of each row in each of the p problems; 0 leaves a row out.
         num_classes: c.
     """
@@ -73,9 +77,19 @@ class Problems:
     num_classes: int
 
     @property
+    def several(self) -> bool:
+        """Whether a row may have several labels."""
+        return self.targets.ndim == 2
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether one column tells two classes apart."""
+        return self.num_classes == 2 and not self.several
+
+    @property
     def columns(self) -> int:
         """How many columns of coefficients one problem has."""
-        return 1 if self.num_classes == 2 else self.num_classes
+        return 1 if self.is_binary else self.num_classes
 
     def scores(self, coefficients: torch.Tensor) -> torch.Tensor:
         """Return `(p, columns, n)` from coefficients `(p x columns, r + 1)`, whose last column is the intercept."""
@@ -85,24 +99,24 @@ class Problems:
     def logits(self, coefficients: torch.Tensor) -> torch.Tensor:
         """Return `(p, c, n)`."""
         scores = self.scores(coefficients)
-        return torch.cat([-scores / 2, scores / 2], 1) if self.num_classes == 2 else scores
+        return torch.cat([-scores / 2, scores / 2], 1) if self.is_binary else scores
 
     def objective(self, coefficients: torch.Tensor, C: float) -> tuple[float, torch.Tensor]:
         """Return the sum over problems of the objective divided by the problem's weight, and its gradient."""
         totals = self.weights.sum(1, keepdim=True)
         weights = self.weights / totals
         scores = self.scores(coefficients)
-        if self.num_classes == 2:
-            sign = (2 * self.targets - 1).to(scores.dtype)
-            margins = sign * scores[:, 0]
-            losses = F.softplus(-margins)
-            residuals = -sign * torch.sigmoid(-margins) * weights
+        if self.is_binary or self.several:
+            sign = (2 * self.targets - 1).to(scores.dtype).movedim(0, -1)  # (n,), or (c, n)
+            margins = sign * scores
+            losses = F.softplus(-margins).sum(1)
+            residuals = -sign * torch.sigmoid(-margins) * weights[:, None]
         else:
             own = self.targets.expand(len(scores), 1, -1)
             logs = F.log_softmax(scores, 1)
             losses = -logs.gather(1, own)[:, 0]
             residuals = logs.exp_().scatter_add_(1, own, -torch.ones_like(own, dtype=logs.dtype)) * weights[:, None]
-        residuals = residuals.view(-1, len(self.targets))
+        residuals = residuals.reshape(-1, len(self.targets))
         shrunk = coefficients[:, :-1] * (1 / (C * totals)).repeat_interleave(self.columns, 0)
         # Sums in float64: the line search compares losses that differ in the last digits of float32.
         penalty = (coefficients[:, :-1] * shrunk).sum(dtype=torch.float64) / 2
@@ -112,7 +126,8 @@ class Problems:
 
     def curvature(self, coefficients: torch.Tensor, C: float) -> torch.Tensor:
         """Return a positive diagonal `(r + 1,)` that stands for the Hessian: mean p (1 - p) times the variances."""
-        p = torch.softmax(self.logits(coefficients), 1)
+        logits = self.logits(coefficients)
+        p = torch.sigmoid(logits) if self.several else torch.softmax(logits, 1)
         spread = float((p * (1 - p)).mean().clamp(min=1e-4))
         variances = torch.cat([self.axes.variances, torch.ones(1)])
         penalty = torch.full_like(variances, 1 / (C * float(self.weights.sum(1).mean())))

@@ -9,7 +9,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from headstart.core.errors import SettingError
 from headstart.learn.heads.base import (
@@ -20,6 +19,8 @@ from headstart.learn.heads.base import (
     check_examples,
     check_features,
     fold_scaling,
+    losses_of,
+    share_right,
 )
 from headstart.learn.heads.linear import row_scaling
 
@@ -76,7 +77,7 @@ class MLPHead:
         validation: Validation = None,
     ) -> FittedHead:
         """See `Head.fit`. `groups` is ignored, because nothing is cross-validated."""
-        examples = check_examples(features, targets, num_classes, groups, class_weight)
+        examples = check_examples(features, targets, num_classes, groups, class_weight, several=True)
         mean, scale = row_scaling(examples.rows(), "common")
         scale = scale / math.sqrt(len(scale))
         held_out = None if validation is None else _prepare(validation, num_classes, mean, scale)
@@ -109,17 +110,17 @@ class MLPHead:
         best, best_epoch, kept, count = math.inf, 0, None, len(examples.targets)
         for epoch in range(self.epochs):
             network.train()
-            losses, right, order = 0.0, 0, torch.randperm(count)
+            losses, right, order = 0.0, 0.0, torch.randperm(count)
             for start in range(0, count, self.batch_size):
                 rows = order[start : start + self.batch_size]
                 logits = network((examples.features[rows, epoch % examples.views] - scaling[0]) / scaling[1])
                 targets, weights = examples.targets[rows], examples.weights[rows]
-                loss = (F.cross_entropy(logits, targets, reduction="none") * weights).sum() / weights.sum()
+                loss = (losses_of(logits, targets) * weights).sum() / weights.sum()
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 optimizer.step()
                 losses += float(loss.detach()) * len(rows)
-                right += int((logits.argmax(1) == targets).sum())
+                right += float(share_right(logits, targets).sum())
             row: dict[str, float] = {"epoch": epoch + 1, "loss": losses / count, "accuracy": right / count}
             if held_out is not None:
                 row["val_loss"], row["val_accuracy"] = _judge(network, *held_out)
@@ -142,14 +143,15 @@ def _prepare(
     features, targets = check_features(*validation, num_classes)
     if features.shape[2] != len(mean):
         raise SettingError(f"validation features have {features.shape[2]} columns; training features have {len(mean)}.")
-    return (torch.from_numpy(features[:, 0]) - mean) / scale, torch.from_numpy(targets)
+    known = torch.from_numpy(targets)
+    return (torch.from_numpy(features[:, 0]) - mean) / scale, known.float() if known.ndim == 2 else known
 
 
 def _judge(network: nn.Module, features: torch.Tensor, targets: torch.Tensor) -> tuple[float, float]:
     network.eval()
     with torch.inference_mode():
         logits = network(features)
-    return float(F.cross_entropy(logits, targets)), float((logits.argmax(1) == targets).double().mean())
+    return float(losses_of(logits, targets).mean()), float(share_right(logits, targets).double().mean())
 
 
 def _is_whole(value: object, least: int) -> bool:

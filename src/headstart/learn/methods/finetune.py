@@ -19,6 +19,7 @@ from torch import nn
 from torch.nn import functional
 
 from headstart.core.errors import SettingError, TrainingError
+from headstart.core.labels import paired_bootstrap
 from headstart.core.metrics import Evaluation, evaluate, mcnemar
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
@@ -37,7 +38,7 @@ from headstart.learn.methods.frozen import fit_frozen
 from headstart.learn.methods.trained import Trained
 from headstart.learn.prepare import Prepared
 from headstart.networks import Backbone, suffix
-from headstart.networks.export import Classifier
+from headstart.networks.export import ACTIVATIONS, Classifier
 from headstart.networks.freezing import hash_tensors
 
 DEFAULT_VIEWS = 4
@@ -219,7 +220,8 @@ def make_job(task: Task, progress: Progress) -> tuple[Job, TrainingSettings]:
         apply_phase(backbone, layers.phase(epoch), batch_norm=settings.batch_norm)
 
     def one_hot(rows: np.ndarray) -> torch.Tensor:
-        return functional.one_hot(torch.from_numpy(dataset.targets[rows]), classes).float().to(device)
+        targets = torch.from_numpy(dataset.targets[rows])
+        return (targets if dataset.several_labels else functional.one_hot(targets, classes)).float().to(device)
 
     classes = len(dataset.classes)
     weights = class_weights(task.class_weight, dataset.targets[split.train], classes)
@@ -230,7 +232,7 @@ def make_job(task: Task, progress: Progress) -> tuple[Job, TrainingSettings]:
         validation=validation,
         targets=one_hot(split.train),
         validation_targets=one_hot(split.validation),
-        loss="softmax",
+        loss=dataset.activation,
         class_weights=None if weights is None else weights.to(device),
         start_epoch=start_epoch,
         device=device,
@@ -288,7 +290,7 @@ def judge(job: Job, task: Task) -> tuple[Evaluation, Outcomes]:
     """Return the figures of the trained network on validation, and what it said of each picture."""
     dataset, rows = task.prepared.dataset, task.prepared.split.validation
     logits = torch.cat([part for _, part in validation_logits(job)])
-    named = torch.softmax(logits, dim=1).cpu().numpy()
+    named = ACTIVATIONS[dataset.activation](logits).cpu().numpy()
     targets = dataset.targets[rows]
     said = Outcomes(dataset.classes, tuple(dataset.paths[row] for row in rows), targets, named)
     return evaluate(targets, named, dataset.classes, seed=task.seed), said
@@ -320,14 +322,20 @@ def choose(
     assert start.validation is not None  # `fit_finetune` has made sure
     assert start.held_out is not None
     old, new = start.validation.figures, tuned.figures
-    was, now = old["accuracy"].value, new["accuracy"].value
-    _, p = mcnemar(start.held_out.right, said.right)
+    was, now = old[tuned.headline].value, new[tuned.headline].value
+    if said.several_labels:
+        test, (_, p) = (
+            "bootstrap",
+            paired_bootstrap(said.targets, start.held_out.probabilities, said.probabilities, task.seed),
+        )
+    else:
+        test, (_, p) = "McNemar", mcnemar(start.held_out.right, said.right)
     kept = is_better(tuned, start.validation)
-    gain = {"frozen": was, "finetuned": now, "p": p, "kept": kept}
+    gain = {"figure": tuned.headline, "frozen": was, "finetuned": now, "p": p, "kept": kept}
     verdict = "a real difference" if p < 0.05 else "chance alone can do that"
     progress.note(
-        f"Fine-tuning: validation accuracy {was:.3f} -> {now:.3f} on {tuned.n:,} pictures (McNemar p = {p:.2g}: "
-        f"{verdict}); the {'fine-tuned' if kept else 'frozen'} backbone is kept."
+        f"Fine-tuning: validation {tuned.headline.replace('_', ' ')} {was:.3f} -> {now:.3f} on {tuned.n:,} pictures "
+        f"({test} p = {p:.2g}: {verdict}); the {'fine-tuned' if kept else 'frozen'} backbone is kept."
     )
     if not kept:
         backbone.network.load_state_dict(before.state_dict())
@@ -335,7 +343,7 @@ def choose(
     head = network.get_submodule("1")
     return replace(
         start,
-        network=Classifier(backbone.network, head),
+        network=Classifier(backbone.network, head, activation=start.network.activation),
         chosen={**start.chosen, **asdict(settings), "cut": task.layers.cut},
         validation=tuned,
         held_out=said,
@@ -348,8 +356,8 @@ def choose(
 
 
 def is_better(new: Evaluation, old: Evaluation) -> bool:
-    """Whether more pictures are named right, or as many more surely."""
-    one, two = ((e.figures["accuracy"].value, -e.figures["log_loss"].value) for e in (new, old))
+    """Whether more pictures are named right, or as many more surely; of several labels by their average precision."""
+    one, two = ((e.figures[e.headline].value, -e.figures["log_loss"].value) for e in (new, old))
     return one > two
 
 
@@ -387,7 +395,7 @@ def _pictures(prepared: Prepared, rows: np.ndarray) -> Pictures:
 
 def _digest(prepared: Prepared, rows: Sequence[int] | np.ndarray) -> str:
     """A hash of the pictures' bytes and labels in their order, which the order of the steps follows."""
-    lines = [f"{prepared.records[row].digest} {prepared.dataset.targets[row]}" for row in rows]
+    lines = [f"{prepared.records[row].digest} {prepared.dataset.targets[row].tolist()}" for row in rows]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

@@ -26,7 +26,7 @@ from headstart.learn.methods.trained import Trained
 from headstart.learn.prepare import Prepared
 from headstart.learn.split import cross_validation_folds
 from headstart.networks import Backbone
-from headstart.networks.export import Classifier
+from headstart.networks.export import ACTIVATIONS, Classifier
 
 FOLDS, REPEATS = 5, 5
 # Up to so many pictures everything is named once more by cross-validation; more have validation pictures enough.
@@ -69,7 +69,7 @@ def fit_frozen(
         progress=progress,
     )
     x, y = features.read(), dataset.targets[rows]
-    num_classes = len(dataset.classes)
+    num_classes, activation = len(dataset.classes), dataset.activation
 
     def fit(inside: np.ndarray, held_out: np.ndarray | None = None) -> FittedHead:
         pair = None if held_out is None or not len(held_out) else (x[held_out, 0], y[held_out])
@@ -96,15 +96,15 @@ def fit_frozen(
             inside, held_out = np.arange(len(train)), np.arange(len(train), len(rows))
             fitted = final = fit(inside, held_out)
             if len(held_out):
-                named = probabilities(fitted.module, x[held_out, 0])
+                named = probabilities(fitted.module, x[held_out, 0], activation)
                 judged, said = evaluate(y[held_out], named, dataset.classes, seed=seed), outcomes(held_out, named)
                 final = fit(np.arange(len(rows)))
             if len(rows) <= MAX_CROSSED:
                 settled = settle(head, fitted.chosen)
-                judge = _name_each_once(settled, x, y, num_classes, split.units[rows], class_weight, seed)
+                judge = _name_each_once(settled, x, y, num_classes, split.units[rows], class_weight, seed, activation)
                 all_said = outcomes(*judge)
     return Trained(
-        network=Classifier(backbone.network, final.module),
+        network=Classifier(backbone.network, final.module, activation=activation),
         chosen=final.chosen,
         validation=judged,
         cross_validation=crossed,
@@ -117,10 +117,10 @@ def fit_frozen(
     )
 
 
-def probabilities(module: nn.Module, features: np.ndarray) -> np.ndarray:
-    """Return softmax probabilities, float32 `(n, c)`, of a head on features `(n, d)`."""
+def probabilities(module: nn.Module, features: np.ndarray, activation: str = "softmax") -> np.ndarray:
+    """Return the probabilities, float32 `(n, c)`, of a head on features `(n, d)`."""
     with torch.inference_mode():
-        return torch.softmax(module(torch.from_numpy(np.ascontiguousarray(features))), dim=1).numpy()
+        return ACTIVATIONS[activation](module(torch.from_numpy(np.ascontiguousarray(features)))).numpy()
 
 
 def settle(head: Head, chosen: Mapping[str, Any]) -> Head:
@@ -139,6 +139,7 @@ def _name_each_once(
     groups: np.ndarray,
     class_weight: ClassWeight,
     seed: int,
+    activation: str,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows that could be held out, and their probabilities by heads that had not seen them."""
     folds = deal_folds(y, groups, FOLDS, seed)
@@ -146,7 +147,7 @@ def _name_each_once(
     for fold in np.unique(folds[folds >= 0]):
         inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
         made = head.fit(x[inside], y[inside], num_classes, groups=groups[inside], class_weight=class_weight, seed=seed)
-        named[outside] = probabilities(made.module, x[outside, 0])
+        named[outside] = probabilities(made.module, x[outside, 0], activation)
     held_out = np.flatnonzero(folds >= 0)
     return held_out, named[held_out]
 
@@ -175,7 +176,7 @@ def _cross_validate(
                 class_weight=class_weight,
                 seed=seed + repeat,
             )
-            named[outside] = probabilities(fitted.module, x[outside, 0])
+            named[outside] = probabilities(fitted.module, x[outside, 0], dataset.activation)
         evaluations.append(evaluate(y, named, dataset.classes, seed=seed))
         said.append(named)
     figures = {

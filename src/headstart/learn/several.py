@@ -1,0 +1,133 @@
+"""How several labels of one picture are written: as columns of 0 and 1, as one cell of names, or as lists.
+
+What users of other tools have: `label:NAME` columns, columns named by hand (several `y_col` in Keras), names in one
+cell with a separator between them (`label_delim` in fastai), lists of names, and matrices (scikit-learn).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstart.core.errors import SettingError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PREFIX = "label:"
+_FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
+
+
+@dataclass(frozen=True)
+class SeveralLabels:
+    """How several labels of a picture are written.
+
+    Attributes:
+        columns: Columns of 0 and 1, each a label; empty takes those called `label:NAME` or, without any, the names in
+            the column `label`.
+        separator: What stands between the names in a cell.
+    """
+
+    columns: tuple[str, ...] = ()
+    separator: str = ";"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.separator, str) or not self.separator:
+            raise SettingError(f"label_separator is {self.separator!r}: give the text between two labels, such as ';'.")
+        if len(set(self.columns)) != len(self.columns):
+            raise SettingError(f"label_columns names a column twice: {', '.join(self.columns)}. Name each once.")
+
+    def places(self, names: Sequence[str]) -> list[int]:
+        """Return which of a table's columns are labels by themselves; none where the column `label` holds the names.
+
+        Raises:
+            ValueError: A column that was named is not there; its text says what to do.
+        """
+        if not self.columns:
+            return [place for place, name in enumerate(names) if name.lower().startswith(PREFIX)]
+        found = []
+        for wanted in self.columns:
+            near = [place for place, name in enumerate(names) if name in (wanted, PREFIX + wanted)]
+            if len(near) != 1:
+                how = "no column" if not near else "more than one column"
+                raise ValueError(f"{how} is called {wanted!r}, which label_columns names: correct one of the two")
+            found += near
+        return found
+
+    def split(self, cell: Any) -> tuple[Any, ...]:
+        """Return the names in a cell as they stand there: one that is empty or missing holds none."""
+        if cell is None or (isinstance(cell, float) and cell != cell) or repr(cell) in ("<NA>", "NaT"):
+            return ()
+        if isinstance(cell, (list, tuple, set, frozenset, np.ndarray)):
+            return tuple(cell)
+        if not isinstance(cell, str):
+            return (cell,)
+        return tuple(part for part in cell.split(self.separator) if part.strip())
+
+
+def class_name(column: str) -> str:
+    """Return the label that a column stands for: `label:red` is `red`."""
+    return column[len(PREFIX) :].strip() if column.lower().startswith(PREFIX) else column
+
+
+def read_flags(table: pd.DataFrame) -> list[tuple[str, ...] | None]:
+    """Return the labels of each row of a table of 0 and 1 (or true and false); None where a cell is neither."""
+    names = [class_name(str(name).strip()) for name in table.columns]
+    columns = [[_flag(cell) for cell in table.iloc[:, place].tolist()] for place in range(len(names))]
+    return [
+        None if None in row else tuple(name for name, is_on in zip(names, row, strict=True) if is_on)
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def matrix_of(labels: Any) -> tuple[list[Any], tuple[str, ...] | None]:
+    """Return labels given in Python as a sequence a picture, and the classes where a table names them.
+
+    Args:
+        labels: Lists of names, names in one text, or a table (DataFrame, or array `(n, c)` whose labels are then called
+            `0`, `1`, …) of 0 and 1.
+    """
+    if isinstance(labels, np.ndarray) and labels.ndim == 2:
+        import pandas as pd
+
+        labels = pd.DataFrame(labels, columns=[str(place) for place in range(labels.shape[1])])
+    if hasattr(labels, "columns"):
+        return list(read_flags(labels)), tuple(class_name(str(name).strip()) for name in labels.columns)
+    return list(labels), None
+
+
+def as_matrix(labels: Any, classes: Sequence[str]) -> np.ndarray:
+    """Return which labels each picture has, bool `(n, c)`.
+
+    Args:
+        labels: n sequences of names, or a table of 0 and 1 whose columns are the classes in their order.
+        classes: The c names.
+
+    Raises:
+        SettingError: A name is no class, or a table has another number of columns.
+    """
+    table = np.asarray(labels) if hasattr(labels, "shape") else None
+    if table is not None and table.ndim == 2:
+        if table.shape[1] != len(classes):
+            raise SettingError(f"the labels have {table.shape[1]} columns, and the model has {len(classes)} classes.")
+        return table.astype(bool)
+    index = {name: place for place, name in enumerate(classes)}
+    rows = [list(_names(row)) for row in labels]
+    unknown = sorted({str(name) for row in rows for name in row if name not in index})
+    if unknown:
+        raise SettingError(f"unknown label {unknown[0]!r}: the classes are {', '.join(map(repr, classes[:5]))}.")
+    made = np.zeros((len(rows), len(classes)), bool)
+    for picture, row in enumerate(rows):
+        made[picture, [index[name] for name in row]] = True
+    return made
+
+
+def _names(row: Any) -> Iterable[Any]:
+    return SeveralLabels().split(row)
+
+
+def _flag(cell: Any) -> bool | None:
+    return _FLAGS.get(str(cell).strip().lower())
