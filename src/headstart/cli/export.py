@@ -76,11 +76,14 @@ def _data(name: str, predictor: Predictor, *, labelled: bool) -> Data:
     import numpy as np
 
     from headstart.learn.dataset import read_dataset
+    from headstart.learn.several import several_labels_of
 
-    dataset = read_dataset(name, for_training=False, collect=True)
+    dataset = read_dataset(name, several=several_labels_of(predictor), for_training=False, collect=True)
     unknown = [kind for kind in dataset.classes if kind not in predictor.classes]
     if unknown:
         raise DataError(f"{name} has the class {unknown[0]!r}, which the model does not know. Rename or remove it.")
+    if dataset.several_labels:  # int8, which alone needs them, is refused
+        return Data(dataset.paths)
     index = {kind: row for row, kind in enumerate(predictor.classes)}
     return Data(dataset.paths, np.array([index[dataset.classes[target]] for target in dataset.targets]))
 

@@ -23,6 +23,7 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
     from headstart.cli.console import show
     from headstart.core.artifact import read_description
     from headstart.core.errors import DataError
+    from headstart.core.labels import refuse_several_labels
     from headstart.use.page import check_page, save_page
     from headstart.use.report import finder, of_model, report
 
@@ -30,6 +31,7 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
     out = out or model.with_name(f"{model.name}-report.html")
     check_page(out)
     description = read_description(model)
+    refuse_several_labels(description.get("output"), "the report")
     paths: tuple[str, ...] = ()
     if folder is not None:
         from headstart.learn.dataset import read_dataset

@@ -77,7 +77,8 @@ class Thresholds:
             if description.get("output") == "multilabel":
                 chosen = (confidence.get("labels") or {}).get("thresholds") or {}
                 labels = tuple(float(chosen.get(name, THRESHOLD) + 0) for name in description["classes"])
-            return cls(*(None if value is None else float(value + 0) for value in found), labels)
+            coverage, novelty = (None if value is None else float(value + 0) for value in found)
+            return cls(coverage, novelty, labels)
         except (AttributeError, TypeError):
             raise TypeError("confidence is of the wrong type") from None
 

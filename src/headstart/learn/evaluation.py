@@ -18,7 +18,7 @@ from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.features.records import Records
 from headstart.learn.listing import some
 from headstart.learn.save import measure
-from headstart.learn.several import SeveralLabels
+from headstart.learn.several import several_labels_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,15 +114,6 @@ def evaluate_on(
         progress.note(f"No picture of {dataset.source} has these labels, which are not judged: {some(absent)}.")
     evaluation, outcomes = measure(predictor, dataset.paths, targets, seed=seed, progress=progress)
     return DataEvaluation(evaluation, outcomes, tuple(aside), seen, _slices(dataset, outcomes))
-
-
-def several_labels_of(predictor: Predictor) -> SeveralLabels | None:
-    """Return how the labels were written that a model learned from, or None where it gives each picture one class."""
-    description = predictor.description
-    if description.get("output") != "multilabel":
-        return None
-    parameters = description.get("parameters") or {}
-    return SeveralLabels(tuple(parameters.get("label_columns") or ()), parameters.get("label_separator") or ";")
 
 
 def _in_order(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstart.core.errors import SettingError
+from headstart.core.predictor import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +67,15 @@ class SeveralLabels:
         if not isinstance(cell, str):
             return (cell,)
         return tuple(part for part in cell.split(self.separator) if part.strip())
+
+
+def several_labels_of(predictor: Predictor) -> SeveralLabels | None:
+    """Return how the labels were written that a model learned from, or None where it gives each picture one class."""
+    description = predictor.description
+    if description.get("output") != "multilabel":
+        return None
+    parameters = description.get("parameters") or {}
+    return SeveralLabels(tuple(parameters.get("label_columns") or ()), parameters.get("label_separator") or ";")
 
 
 def class_name(column: str) -> str:

@@ -14,6 +14,7 @@ from headstart.core.progress import Progress
 from headstart.learn.dataset import read_dataset
 from headstart.learn.features.extract import digest
 from headstart.learn.features.saved import saved_features
+from headstart.learn.several import several_labels_of
 
 NEIGHBOURS = 5
 
@@ -43,16 +44,16 @@ class TrainingPictures:
     def __init__(
         self, predictor: Predictor, data: str | os.PathLike[str] | Any, *, progress: Progress | None = None
     ) -> None:
-        dataset = read_dataset(data, for_training=False, collect=True)
+        dataset = read_dataset(data, several=several_labels_of(predictor), for_training=False, collect=True)
         trained_on = set(predictor.description.get("data", {}).get("training_digests", ()))
         chosen: dict[str, tuple[str, str]] = {}
-        for path, target in zip(dataset.paths, dataset.targets, strict=True):
+        for row, path in enumerate(dataset.paths):
             try:
                 content = digest(path)
             except ImageError:  # what cannot be read was not trained on
                 continue
             if content[:16] in trained_on:
-                chosen.setdefault(content, (path, dataset.classes[target]))
+                chosen.setdefault(content, (path, dataset.label(row)))
         if not chosen:
             raise DataError(
                 f"{dataset.source} holds none of the {len(trained_on):,} pictures that the model was trained on. "

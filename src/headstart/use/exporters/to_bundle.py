@@ -66,7 +66,9 @@ def main(arguments):
             print(json.dumps({"path": prediction.name, **answer.to_json()}))
             continue
         unknown = "  none of these?" if answer.unknown else ""
-        print(f"{prediction.name}  {answer.label} {answer.probabilities[answer.label]:.3f}{unknown}")
+        given = (answer.label,) if answer.labels is None else answer.labels
+        said = "  ".join(f"{name} {answer.probabilities[name]:.3f}" for name in given) or "none"
+        print(f"{prediction.name}  {said}{unknown}")
     return int(broken)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from headstart.core import images
 from headstart.core.artifact import file_sha256, new_folder
 from headstart.core.errors import DataError, ExportError, ImageError, ModelError, SettingError
+from headstart.core.labels import refuse_several_labels
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE, Predictor
 from headstart.core.progress import Progress
@@ -95,6 +96,8 @@ def export_model(
     progress, module = progress or Progress(), exporter(form)
     if number not in module.PRECISIONS:
         raise SettingError(f"{form} is written in {' or '.join(module.PRECISIONS)}, not in {number}. Choose another.")
+    if number == "int8":
+        refuse_several_labels(predictor.description.get("output"), "int8")
     check_target(target)
     if form == "bundle" and not target.exists() and target.with_name(f"{target.name}.zip").exists():
         raise ModelError(f"{target}.zip exists: nothing was written. Move it away, or choose another name with --out.")

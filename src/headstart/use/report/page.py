@@ -12,6 +12,7 @@ import numpy as np
 from headstart.core.calibration import binned
 from headstart.core.card import FEW, WIDE
 from headstart.core.finished import Finished
+from headstart.core.labels import refuse_several_labels
 from headstart.core.metrics import Evaluation
 from headstart.core.preprocessing import Preprocessing
 from headstart.use.page import render, save_page
@@ -28,8 +29,11 @@ FIRST = 12
 def finish(finished: Finished) -> None:
     """Write `report.html` into the model folder that a fit is about to complete.
 
-    A report that cannot be written is a warning: it must not cost a model that took hours.
+    A report that cannot be written is a warning: it must not cost a model that took hours. There is none yet of a model
+    that gives a picture several labels.
     """
+    if finished.outcomes.several_labels:
+        return
     try:
         save_page(report(of_fit(finished)), finished.folder / FILE)
     except Exception as error:
@@ -41,7 +45,12 @@ def finish(finished: Finished) -> None:
 
 
 def report(material: Material) -> str:
-    """Return the page's HTML."""
+    """Return the page's HTML.
+
+    Raises:
+        SettingError: The model gives a picture several labels.
+    """
+    refuse_several_labels(material.description.get("output"), "the report")
     description, said = material.description, material.said
     preprocessing = Preprocessing.from_json(description["preprocessing"])
     shown, why_no_heat = show(said, preprocessing, material.heat_maps)

@@ -40,7 +40,8 @@ class PictureAnswer(BaseModel):
     """What is said of one picture: an answer, or the `error` that says why there is none."""
 
     path: str = Field(description="The name that was sent with the picture, or its position; shown, never opened.")
-    label: str | None = Field(None, description="The most probable class.")
+    label: str | None = Field(None, description="The most probable class; absent where a picture has several labels.")
+    labels: list[str] | None = Field(None, description="Where a picture has several labels: those given, maybe none.")
     probabilities: dict[str, float] | None = Field(None, description="By class, the most probable first.")
     set: list[str] | None = Field(None, description="The classes that cannot be excluded at the model's coverage.")
     unknown: bool | None = Field(None, description="Whether it is probably none of the classes.")
