@@ -57,7 +57,7 @@ def command(
         _compare(models, data, part, seed, progress, as_json)
     else:
         page = None if no_report else report or _beside(models[0], data)
-        _evaluate(models[0], data, part, seed, page, progress, as_json)
+        _evaluate(models[0], data, part, seed, page, progress, as_json, asked=report is not None)
 
 
 def _beside(model: str, data: str) -> Path:
@@ -67,15 +67,28 @@ def _beside(model: str, data: str) -> Path:
 
 
 def _evaluate(
-    model: str, data: str, part: str | None, seed: int, page: Path | None, progress: Progress, as_json: bool
+    model: str,
+    data: str,
+    part: str | None,
+    seed: int,
+    page: Path | None,
+    progress: Progress,
+    as_json: bool,
+    *,
+    asked: bool,
 ) -> None:
     from headstart.cli.console import show
     from headstart.cli.result import figures
     from headstart.core.artifact import load
+    from headstart.core.labels import refuse_several_labels
     from headstart.learn.evaluation import evaluate_on
     from headstart.use.page import check_page
 
     predictor = load(model)
+    if asked:
+        refuse_several_labels(predictor.description.get("output"), "the report")
+    elif predictor.thresholds.labels is not None:
+        page = None
     if page is not None:
         check_page(page)
     result = evaluate_on(predictor, data, part=part, seed=seed, progress=progress)

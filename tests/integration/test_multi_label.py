@@ -1,0 +1,137 @@
+"""Several labels a picture, from the manifest to every answer: real EfficientNet weights on generated shapes."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from headstart import ImageClassifier, load
+from headstart.core.errors import SettingError
+
+SETTINGS = {"output": "multilabel", "image_size": 96, "method": "frozen"}
+
+
+def headstart(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headstart", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("multi") / "model"
+    ImageClassifier(**SETTINGS).fit(shapes / "columns.csv", out=folder)
+    return folder
+
+
+def test_a_fit_learns_the_labels_and_tells_how_well(model: Path) -> None:
+    description = json.loads((model / "model.json").read_text())
+    figures = description["test"]["figures"]
+    prevalence = np.mean([one["support"] for one in description["test"]["per_class"]]) / description["test"]["n"]
+    assert figures["mean_average_precision"]["low"] > prevalence + 0.2
+    assert figures["exact_match"]["value"] > description["test"]["majority"] + 0.2
+    assert description["output"] == "multilabel"
+    assert set(description["confidence"]["labels"]["thresholds"]) == {"circle", "square", "triangle"}
+    assert "conformal" not in description["confidence"]
+    card = (model / "README.md").read_text()
+    assert "several, one or none" in card
+    assert "| class | pictures | recall | precision | average precision | threshold |" in card
+
+
+def test_the_reported_figures_are_those_of_the_saved_model(model: Path, shapes: Path) -> None:
+    from sklearn.metrics import average_precision_score, f1_score
+
+    predictor, test = load(model), pd.read_csv(model / "predictions.csv", keep_default_na=False)
+    table = pd.read_csv(shapes / "columns.csv").set_index("path")
+    names = [Path(path).name for path in test["path"]]
+    truth = table.loc[names].to_numpy(bool)
+    pictures = [shapes / name for name in names]
+    said, given = predictor.predict_proba(pictures), predictor.predict(pictures)
+    figures = predictor.description["test"]["figures"]
+    assert given.dtype == bool
+    assert figures["mean_average_precision"]["value"] == pytest.approx(average_precision_score(truth, said), abs=1e-6)
+    assert figures["micro_f1"]["value"] == pytest.approx(f1_score(truth, given, average="micro"))
+    assert [";".join(labels) for labels in predictor.predict_labels(pictures)] == list(test["predicted"])
+
+
+def test_the_network_as_a_torch_module_gives_the_same(model: Path, shapes: Path) -> None:
+    import torch
+
+    from headstart.core.pictures import load as load_picture
+    from headstart.networks.restore import load_network
+
+    predictor, (_, network) = load(model), load_network(model)
+    pictures = [shapes / f"{index:03}.png" for index in range(6)]
+    images = np.stack([load_picture(str(path), predictor.preprocessing) for path in pictures])
+    with torch.inference_mode():
+        said = network(torch.from_numpy(images))[0].numpy()
+    assert said == pytest.approx(predictor.predict_proba(pictures), abs=1e-4)
+    assert np.abs(said.sum(axis=1) - 1).max() > 0.1
+
+
+def test_python_takes_lists_of_names_and_matrices_alike(model: Path, shapes: Path) -> None:
+    lists = pd.read_csv(shapes / "lists.csv", keep_default_na=False)
+    paths = [str(shapes / name) for name in lists["path"]]
+    names = [text.split(";") if text else [] for text in lists["label"]]
+    matrix = pd.read_csv(shapes / "columns.csv").iloc[:, 1:].rename(columns=lambda name: name.removeprefix("label:"))
+    by_names, by_matrix = (ImageClassifier(**SETTINGS).fit(paths, y) for y in (names, matrix))
+    said = [one.predict_proba(paths[:5]) for one in (by_names, by_matrix)]
+    assert np.array_equal(*said)
+    assert said[0] == pytest.approx(load(model).predict_proba(paths[:5]), abs=1e-6)
+    truth = matrix.to_numpy(bool)
+    expected = float((by_names.predict(paths) == truth).all(axis=1).mean())
+    assert by_names.score(paths, names) == by_names.score(paths, truth) == expected
+    assert by_names.score(shapes / "lists.csv") == expected
+
+
+def test_the_command_line_tells_labels_in_words_json_and_csv(model: Path, shapes: Path) -> None:
+    pictures = [shapes / f"{index:03}.png" for index in range(8)]
+    labels = load(model).predict_labels(pictures)
+    lines = [json.loads(line) for line in headstart("predict", model, *pictures, "--json").stdout.splitlines()]
+    assert [tuple(sorted(line["labels"])) for line in lines] == labels
+    assert "label" not in lines[0]
+    rows = list(csv.DictReader(headstart("predict", model, *pictures, "--csv").stdout.splitlines()))
+    assert [tuple(sorted(filter(None, row["labels"].split(";")))) for row in rows] == labels
+    assert float(rows[0]["circle"]) == pytest.approx(lines[0]["probabilities"]["circle"], abs=1e-6)
+    words = headstart("predict", model, *pictures).stdout.splitlines()
+    for line, given in zip(words, labels, strict=True):
+        assert all(name in line for name in given)
+        assert given or line.endswith("none") or "unknown" in line
+
+
+def test_evaluate_measures_and_what_needs_one_class_says_so(model: Path, shapes: Path) -> None:
+    told = headstart("evaluate", model, shapes / "lists.csv", "--json")
+    assert json.loads(told.stdout)["test"]["mean_average_precision"]["value"] > 0.8
+    assert "most often taken for" not in headstart("evaluate", model, shapes / "columns.csv").stdout
+    for arguments in (
+        ("evaluate", model, model.parent / "model", "--on", shapes / "lists.csv"),
+        ("report", model),
+        ("fit", shapes / "columns.csv", "--output", "multilabel", "--head", "prototype"),
+        ("fit", shapes / "columns.csv", "--output", "multilabel", "--class-weight", "balanced"),
+    ):
+        refused = headstart(*arguments)
+        assert refused.returncode == 2, arguments
+        assert "Traceback" not in refused.stderr
+    with pytest.raises(SettingError, match="choose output 'multilabel'"):
+        ImageClassifier(label_columns=("a",)).fit(shapes / "columns.csv")
+
+
+@pytest.mark.slow
+def test_fine_tuning_trains_each_label_and_keeps_what_validation_prefers(shapes: Path, tmp_path: Path) -> None:
+    training = {"epochs": 2, "batch_size": 16}
+    settings = {**SETTINGS, "method": "finetune", "unfreeze": "blocks.6", "training": training, "head": "mlp"}
+    fitted = ImageClassifier(**settings).fit(shapes / "columns.csv", out=tmp_path / "model")
+    history, gain = fitted.history_, fitted.predictor_.description["finetuning"]["gain"]
+    assert len(history) == 2
+    assert history["val_mean_average_precision"].between(0, 1).all()
+    assert gain["figure"] == "mean_average_precision"
+    assert gain["kept"] is (gain["finetuned"] > gain["frozen"]) or gain["finetuned"] == gain["frozen"]
+    assert fitted.validation_.figures["mean_average_precision"].value == pytest.approx(
+        max(gain["frozen"], gain["finetuned"]), abs=1e-6
+    )
