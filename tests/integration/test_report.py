@@ -118,7 +118,7 @@ def test_evaluate_writes_a_report_beside_the_model_with_the_slices_of_the_manife
     assert said["report"] == str(tmp_path / "mine-on-sites.html")
     text = Path(said["report"]).read_text()
     assert "site: <b>north</b>" in text
-    assert f"{100 * said['test']['accuracy']['value']:.1f} % of 30 pictures named right" in text
+    assert f"{100 * said['test']['accuracy']['value']:.1f}&nbsp;% of 30 pictures named right" in text
     assert f"It has learned from {said['seen_in_training']} of these 30 pictures" in text
     main(["evaluate", str(tmp_path / "mine"), str(tmp_path / "sites.csv"), "--json", "--no-report"])
     assert json.loads(capsys.readouterr().out)["report"] is None
