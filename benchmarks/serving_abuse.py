@@ -1,7 +1,7 @@
 """The server under more than it can do, and under requests that are broken, truncated, too large or lying.
 
-Overload: ten times the 32 connections of the loaded server (wrk), for 60 s; whoever does not fit gets 503 at once. One
-more connection asks all the while and tells how long the answered wait. Abuse: 10,000 requests, a third of them bad.
+Overload: ten times the 32 connections of the loaded server (wrk), for 60 s; whoever does not fit gets 503.
+Eight more connections ask all the while and tell how long the answered wait. Abuse: 10,000 requests, a third of them bad.
 Aimed at: only 200 and 503 under overload, no 5xx but 503 and 504 under abuse, flat memory, nothing on disk.
 """
 
@@ -58,14 +58,16 @@ def overload(server: Server, pictures: Path, *, seconds: int) -> Iterator[Row]:
             time.sleep(0.02)
         client.close()
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    asking = [threading.Thread(target=ask) for _ in range(8)]
+    for one in asking:
+        one.start()
     try:
         result = wrk(server, pictures, connections=10 * CONNECTIONS, seconds=seconds)
     finally:
         end = time.perf_counter()
         stop.set()
-        asking.join()
+        for one in asking:
+            one.join()
     back = time_until_normal(server, picture, before, since=end)
     statuses = {int(name.split()[1]): int(count) for name, count in result.items() if name.startswith("status")}
     others = sum(count for status, count in statuses.items() if status not in (200, 503))
