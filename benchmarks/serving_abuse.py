@@ -1,7 +1,7 @@
 """The server under more than it can do, and under requests that are broken, truncated, too large or lying.
 
 Overload: ten times the 32 connections of the loaded server (wrk), for 60 s; whoever does not fit gets 503.
-Eight more connections ask all the while and tell how long the answered wait. Abuse: 10,000 requests, a third of them bad.
+Eight more connections ask all the while and tell how long the answered wait. Abuse: 10,000 requests, a third bad.
 Aimed at: only 200 and 503 under overload, no 5xx but 503 and 504 under abuse, flat memory, nothing on disk.
 """
 
