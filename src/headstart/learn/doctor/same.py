@@ -46,8 +46,8 @@ def same_pictures(prepared: Prepared, units: Units) -> dict[str, tuple[Suspect, 
         if len(labels) > 1:
             reason = f"{_how(prepared, members)} pictures are labelled {' and '.join(map(shown, labels))}"
             for i in members:
-                others = (j for j in members if j != i)
-                contradictions.append(_suspect(prepared, i, reason, float(len(members)), others))
+                beside = (j for j in members if j != i)
+                contradictions.append(_suspect(prepared, i, reason, float(len(members)), beside))
             worse |= {dataset.paths[i] for i in members}
             continue
         keep = max(members, key=lambda i: (_RANK.get(_side(prepared, i), 0), _pixels(prepared, i), -i))
