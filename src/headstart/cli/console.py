@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from headstart.core.progress import Progress
+from headstart.core.text import shown
 
 _EPOCH = {"loss": "loss", "accuracy": "accuracy", "val_loss": "validation loss", "val_accuracy": "accuracy"}
 
@@ -23,13 +24,13 @@ class ConsoleProgress(Progress):
         super().__init__()
         from rich.console import Console
 
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         self._quiet = quiet
 
     def note(self, text: str) -> None:
         """Show one sentence."""
         super().note(text)
-        self._console.print(f"note: {text}", style="yellow", markup=False)
+        self._console.print(f"note: {_printable(text)}", style="yellow", markup=False)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """Show one line of an epoch: its number, loss and accuracy on training and validation, pictures a second."""
@@ -83,10 +84,17 @@ def size(number_of_bytes: float) -> str:
 
 
 def table(*columns: str) -> Any:
-    """Return an empty rich table without lines, its numeric columns (named with a trailing `#`) to the right."""
+    """Return an empty rich table without lines, its numeric columns (named with a trailing `#`) to the right.
+
+    Names are shown as they are: a class or a file may be called anything, and nothing in it moves the cursor.
+    """
     from rich.table import Table
 
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    class Printable(Table):
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*(shown(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+    made = Printable(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left")
     return made
@@ -96,6 +104,11 @@ def show(*parts: Any, width: int | None = None) -> None:
     """Print results on standard output; `width` is that of tables which must not be cut, whatever the window's is."""
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=True, width=width)
+    console = Console(highlight=False, soft_wrap=True, width=width, emoji=False)
     for part in parts:
-        console.print(part, markup=False)
+        console.print(_printable(part) if isinstance(part, str) else part, markup=False)
+
+
+def _printable(text: str) -> str:
+    """Return text with its lines kept and all else that cannot be printed escaped."""
+    return "\n".join(shown(line) for line in text.split("\n"))

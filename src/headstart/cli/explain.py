@@ -88,9 +88,9 @@ def _write(explained: Iterator[Explanation], out: Path, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps(_as_json(one, file), ensure_ascii=False))
             continue
-        click.echo(f"{shown(one.name)}  {one.target} {one.probability:.3f}  {shown(file)}")
+        click.echo(shown(f"{one.name}  {one.target} {one.probability:.3f}  {file}"))
         for path, label, similarity in one.similar:
-            click.echo(f"    {similarity:.3f}  {label}  {shown(path)}")
+            click.echo(shown(f"    {similarity:.3f}  {label}  {path}"))
     return broken
 
 

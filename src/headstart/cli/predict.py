@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headstart.core.errors import ImageError
+from headstart.core.text import shown
 
 if TYPE_CHECKING:
     from headstart.core.answers import Answer
@@ -132,7 +133,7 @@ def _write(predictions: Iterable[Prediction], predictor: Predictor, top: int, st
     for prediction in predictions:
         if prediction.probabilities is None:
             broken += 1
-            click.echo(f"headstart: {_printable(prediction.name)}: {prediction.error}", err=True)
+            click.echo(f"headstart: {shown(prediction.name)}: {prediction.error}", err=True)
             if style == "json":
                 click.echo(json.dumps({"path": _printable(prediction.name), "error": prediction.error}))
             continue
@@ -143,7 +144,7 @@ def _write(predictions: Iterable[Prediction], predictor: Predictor, top: int, st
             cells = _cells(answer, predictor.classes, top)
             writer.writerow([_printable(prediction.name), *cells, *_doubts(answer)])
         else:
-            click.echo(f"{_printable(prediction.name)}  {_in_words(answer, titles, top)}")
+            click.echo(shown(f"{prediction.name}  {_in_words(answer, titles, top)}"))
     return broken
 
 

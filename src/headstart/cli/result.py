@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from headstart.core.metrics import Evaluation
     from headstart.learn.classifier import ImageClassifier
 
+_PURPOSES = {"train": "train", "validation": "validate", "test": "test"}
 NAMES = {
     "mean_average_precision": "mean average precision",
     "micro_f1": "micro F1",
@@ -66,7 +67,7 @@ def show_fit(result: dict[str, Any]) -> None:
     show(
         "",
         f"{result['model']}: {len(result['classes'])} classes, {result['backbone']} with a {result['head']} head",
-        f"pictures: {counts['train']:,} to train, {counts['validation']:,} to validate, {counts['test']:,} to test"
+        f"pictures: {', '.join(f'{count:,} to {_PURPOSES[part]}' for part, count in counts.items() if count)}"
         + (f"; {len(result['set_aside'])} set aside" if result["set_aside"] else ""),
     )
     for aside in result["set_aside"][:10]:

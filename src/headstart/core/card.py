@@ -239,7 +239,7 @@ def _answers_unknown(confidence: dict[str, Any]) -> bool:
 
 def _data(description: dict[str, Any]) -> str:
     data = description["data"]
-    counts = ", ".join(f"{count:,} {part}" for part, count in data["counts"].items())
+    counts = ", ".join(f"{count:,} {part}" for part, count in data["counts"].items() if count)
     lines = ["## Data", "", f"{_escaped(data['name'])}: {counts} pictures (fingerprint `{data['fingerprint'][:16]}`)."]
     if data.get("set_aside"):
         lines.append(f"{len(data['set_aside']):,} pictures were set aside; `model.json` names them and says why.")

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from headstart.core.progress import Progress
 from headstart.learn.audit import Record, audit, set_aside
 from headstart.learn.dataset import Dataset, read_dataset
@@ -49,17 +51,24 @@ class Prepared:
             return list(range(len(self.records)))
         return [*self.split.train.tolist(), *self.split.validation.tolist()]
 
+    def parts(self) -> dict[str, np.ndarray]:
+        """The rows of each part; under cross-validation nothing is set apart, and all are learned from."""
+        if self.cross_validate:
+            nothing = np.zeros(0, np.int64)
+            return {"train": np.arange(len(self.records)), "validation": nothing, "test": nothing}
+        return {"train": self.split.train, "validation": self.split.validation, "test": self.split.test}
+
     def counts(self) -> dict[str, int]:
         """How many pictures each part has."""
-        return {part: len(getattr(self.split, part)) for part in ("train", "validation", "test")}
+        return {part: len(rows) for part, rows in self.parts().items()}
 
     def report(self) -> dict[str, Any]:
         """Return what `headstart check` tells, as plain values."""
-        parts = ("train", "validation", "test")
         dataset = self.dataset
-        counted = {part: dataset.pictures_by_class(getattr(self.split, part)) for part in parts}
+        counted = {part: dataset.pictures_by_class(rows) for part, rows in self.parts().items()}
         by_class = {
-            name: {part: int(counted[part][index]) for part in parts} for index, name in enumerate(dataset.classes)
+            name: {part: int(counts[index]) for part, counts in counted.items()}
+            for index, name in enumerate(dataset.classes)
         }
         return {
             "data": dataset.source,

@@ -1,0 +1,48 @@
+"""What is printed of names that somebody else has chosen: nothing of them reaches the terminal but letters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from serving import write_model
+
+from headstart.cli import app
+from headstart.cli.console import ConsoleProgress, show, table
+
+NAMES = ("esc\x1b[2J", "two\nlines", ":dog:", "[red]x[/red]")
+SHOWN = ("esc\\x1b[2J", "two\\nlines", ":dog:", "[red]x[/red]")
+
+
+def test_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    made = table("class", "pictures#")
+    for name in NAMES:
+        made.add_row(name, "1")
+    show(made, width=60)
+    rows = [line.rsplit(maxsplit=1)[0].strip() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert rows == list(SHOWN)
+
+
+def test_lines_and_notes_keep_their_lines_and_nothing_else_that_moves_the_cursor(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show("a :dog: in \x1b[2J\nand [b]more[/b]")
+    ConsoleProgress().note("a :dog: in \x1b[2J")
+    printed = capsys.readouterr()
+    assert printed.out == "a :dog: in \\x1b[2J\nand [b]more[/b]\n"
+    assert printed.err == "note: a :dog: in \\x1b[2J\n"
+
+
+def test_predict_prints_one_line_a_picture_whatever_files_and_classes_are_called(
+    tmp_path: Path, make_picture: Callable[..., Path]
+) -> None:
+    model = write_model(tmp_path / "model", classes=NAMES)
+    picture = make_picture(tmp_path / "pictures" / "a\x1b[2J\nb.png")
+    done = CliRunner().invoke(app, ["predict", str(model), str(picture), "--top", "4"])
+    assert done.exit_code == 0, done.output
+    (line,) = done.output.splitlines()
+    assert "\x1b" not in line
+    assert "a\\x1b[2J\\nb.png" in line
+    assert all(name in line for name in SHOWN)
