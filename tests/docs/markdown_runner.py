@@ -15,6 +15,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,9 @@ def _bash(script: str, folder: Path, environment: dict[str, str]) -> tuple[int |
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         return None, process.communicate()[0]
+    finally:
+        with suppress(ProcessLookupError):  # a server that a failed block did not come to stop
+            os.killpg(process.pid, signal.SIGTERM)
     return process.returncode, output
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import markdown_runner as runner
@@ -184,3 +185,14 @@ def test_the_pages_are_read_me_contributing_and_docs(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     found = [page.relative_to(tmp_path).as_posix() for page in runner.pages(tmp_path)]
     assert found == ["README.md", "CONTRIBUTING.md", "docs/a.md", "docs/decisions/0001.md"]
+
+
+def test_what_a_failed_block_left_running_is_ended(tmp_path: Path) -> None:
+    page = write(tmp_path, bash("sleep 300 > /dev/null 2>&1 &", "echo $! > pid", "false"))
+    with pytest.raises(BlockError):
+        run_page(page, tmp_path)
+    state = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    deadline = time.monotonic() + 30
+    while state.exists() and state.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
