@@ -8,7 +8,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from headstart.learn.confidence import cooled
+from headstart.learn.confidence import cooled, looked_at
 from headstart.networks.layers import AgainstZero, UnitNorm
 from headstart.networks.novelty import MAX_NUMBERS, Novelty, bank_size, choose_bank, held_out_scores
 
@@ -50,6 +50,30 @@ def test_the_coreset_keeps_something_near_every_row() -> None:
     farthest = (unit @ unit[kept].T).max(axis=1).min()
     random = np.random.default_rng(0).choice(len(rows), 60, replace=False)
     assert farthest > (unit @ unit[random].T).max(axis=1).min()
+
+
+def test_the_coreset_of_wide_features_keeps_something_near_every_row() -> None:
+    rng = np.random.default_rng(4)
+    centres = rng.normal(size=(40, 3000)).astype(np.float32)
+    # Half of the rows are around one centre: a random choice of 60 leaves some of the others out.
+    which = np.concatenate([np.zeros(300, int), np.arange(300) % 40])
+    rows = centres[which] + 0.3 * rng.normal(size=(600, 3000)).astype(np.float32)
+    kept = choose_bank(rows, 60, seed=0)
+    assert set(which[kept]) == set(range(40))
+    assert kept.tolist() == choose_bank(rows, 60, seed=0).tolist()
+
+
+def test_rows_that_are_all_the_same_are_kept_once_each() -> None:
+    rows = np.repeat(features(4, 7), 30, axis=0)
+    kept = choose_bank(rows, 10, seed=0)
+    assert len(np.unique(kept)) == len(kept)
+    assert {tuple(row) for row in rows[kept]} == {tuple(row) for row in rows}
+
+
+def test_the_features_that_the_bank_is_made_from_are_bounded_whatever_their_width() -> None:
+    assert looked_at(1280, tuned=False) == 20_000
+    assert looked_at(25_088, tuned=False) * 25_088 * 4 <= 400_000_000
+    assert looked_at(1280, tuned=True) == 4000  # each of them is a run of the network
 
 
 def test_the_bank_is_bounded_whatever_the_width() -> None:

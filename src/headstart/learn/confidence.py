@@ -33,6 +33,8 @@ from headstart.networks.novelty import NEIGHBOURS, Novelty, bank_size, choose_ba
 
 # Of the training pictures so many are looked at; more do not make the bank better, and their features need memory.
 MAX_LOOKED_AT = 20_000
+# So many numbers of them at most (400 MB); and a tuned network has to compute them first.
+MAX_NUMBERS_LOOKED_AT, MAX_COMPUTED = 100_000_000, 4000
 # With fewer held-out pictures a temperature would be noise.
 MIN_FOR_TEMPERATURE = 10
 
@@ -104,6 +106,16 @@ def make_confident(
     bank_of = Novelty(torch.from_numpy(bank))
     network = Classifier(trained.network.backbone, head, bank_of, trained.network.activation)
     return Confident(replace(trained, network=network), temperature, told)
+
+
+def looked_at(width: int, *, tuned: bool) -> int:
+    """Return how many training pictures, and how many validation pictures, the bank and its threshold are made from."""
+    return max(NEIGHBOURS, min(MAX_COMPUTED if tuned else MAX_LOOKED_AT, MAX_NUMBERS_LOOKED_AT // width))
+
+
+def _some(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Return at most so many of the rows, chosen by the seed, in order."""
+    return rows if len(rows) <= count else np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
 
 
 def is_tuned(trained: Trained) -> bool:
@@ -204,9 +216,9 @@ def _familiar(
     """
     split, tuned = prepared.split, is_tuned(trained)
     learned = np.arange(len(prepared.records)) if prepared.cross_validate else split.train
-    if len(learned) > MAX_LOOKED_AT:
-        learned = np.sort(np.random.default_rng(seed).choice(learned, MAX_LOOKED_AT, replace=False))
-    held_out = np.zeros(0, np.int64) if prepared.cross_validate else split.validation
+    most = looked_at(backbone.num_features, tuned=tuned)
+    learned = _some(learned, most, seed)
+    held_out = np.zeros(0, np.int64) if prepared.cross_validate else _some(split.validation, most, seed)
     rows = np.concatenate([learned, held_out])
     features = extract(
         [prepared.dataset.paths[row] for row in rows],
