@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -156,11 +157,37 @@ def test_check_tells_everything_and_learns_nothing(pictures, tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
+def test_a_bad_value_in_a_config_names_the_file_and_where_the_values_are_told(pictures, tmp_path) -> None:
+    (tmp_path / "run.toml").write_text('seed = "x"\n')
+    done = run("fit", pictures, "--config", tmp_path / "run.toml")
+    (line,) = done.stderr.decode().splitlines()
+    assert done.returncode == 2
+    assert "run.toml" in line
+    assert "headstart fit --help" in line
+
+
+def test_a_note_is_one_line_where_nobody_wraps_it(pictures, tmp_path) -> None:
+    shutil.copytree(pictures, tmp_path / "data")
+    for index in range(12):
+        (tmp_path / "data" / os.fsdecode(f"caf\xe9 {index}".encode("latin-1"))).mkdir()
+    told = run("check", tmp_path / "data", "--quick", COLUMNS="40").stderr.decode().splitlines()
+    (line,) = [line for line in told if "UTF-8" in line]
+    assert line.startswith("note: ")
+    assert line.endswith(".")
+
+
+def test_a_path_with_a_line_break_stays_one_line(model, pictures, tmp_path) -> None:
+    odd = shutil.copy(sorted(pictures.rglob("*.jpg"))[0], tmp_path / "two\nlines.jpg")
+    (line,) = run("predict", model, odd).stdout.decode().splitlines()
+    assert "two\\nlines.jpg" in line
+
+
 def test_models_and_cache_are_listed_without_torch(model) -> None:
     listed = json.loads(run("models", "--json").stdout)
     usable = {row["entry"]["name"] for row in listed if row["usable"]}
     assert "efficientnet_lite0" in usable
-    assert "lite0" in run("models").stdout.decode()
+    shown = run("models", COLUMNS="80").stdout.decode()
+    assert all(row["entry"]["name"] in shown for row in listed)  # whole, however narrow the window
     cached = json.loads(run("cache", "--json").stdout)
     assert cached["bytes"] > 0
     code = "import sys; from headstart.cli import main\ntry: main(['models'])\nexcept SystemExit: pass\n"

@@ -147,10 +147,10 @@ def test_features_feed_any_scikit_learn_classifier(class_folders) -> None:
 
 def test_all_impossible_parameters_are_told_at_once(class_folders) -> None:
     with pytest.raises(SettingError) as caught:
-        ImageClassifier(method="magic", views=0, test_size=2, precision="half", head="linaer").fit(
+        ImageClassifier(method="magic", views=0, test_size=2, precision="half", head="linaer", image_size=3).fit(
             class_folders(per_class=30)
         )
-    for words in ("method", "views is 0", "test_size", "precision", "linear"):
+    for words in ("image_size is (3, 3)", "method", "views is 0", "test_size", "precision", "linear"):
         assert words in str(caught.value)
 
 

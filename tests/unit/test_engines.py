@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from headstart.core import settings
+from headstart.core.errors import CacheError
 from headstart.core.progress import Progress
 from headstart.learn.features import engines
-from headstart.learn.features.engines import choose_engine, cosines
+from headstart.learn.features.engines import choose_engine, cosines, graph_file
 
 
 class Mean(nn.Module):
@@ -49,6 +51,13 @@ def samples() -> np.ndarray:
 def test_cosines_of_cases_worked_by_hand() -> None:
     found = cosines(np.array([[1.0, 0], [1, 1], [0, 0], [np.nan, 1]]), np.array([[2.0, 0], [1, 0], [0, 0], [1, 1]]))
     assert found == pytest.approx([1.0, 2**-0.5, 1.0, -1.0])
+
+
+def test_a_cache_that_takes_no_graph_is_named_in_the_error(fresh_cache) -> None:
+    settings.cache_folder().mkdir(parents=True, exist_ok=True)
+    (settings.cache_folder() / "graphs").touch()  # a file where the folder should be
+    with pytest.raises(CacheError, match="graphs.* cannot be written.* HEADSTART_CACHE"):
+        graph_file(Mean(), "mean", (8, 8))
 
 
 def test_an_engine_that_agrees_is_used_without_a_word(samples, fresh_cache) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import warnings
 import zlib
 from io import BytesIO
 
@@ -105,6 +106,14 @@ def test_more_than_100_megapixels_are_refused_from_the_header_alone() -> None:
         images.inspect(bomb)
     with pytest.raises(ImageError, match="100 megapixels"):
         images.decode(bomb)
+
+
+def test_a_picture_just_below_100_megapixels_is_read_without_a_warning_of_pillows() -> None:
+    data = encoded(Image.new("1", (9_500, 10_000)), "PNG")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert images.inspect(data).width == 9_500
+    assert told == []
 
 
 def test_reading_says_what_a_path_is_instead_of_a_file(tmp_path) -> None:

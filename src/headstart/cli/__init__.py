@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from typing import Any
 
 import click
@@ -59,11 +60,16 @@ def app() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors are one line on standard error and exit code 2."""
     try:
-        app.main(args=arguments, prog_name="headstart", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            app.main(args=arguments, prog_name="headstart", standalone_mode=False)
     except HeadstartError as error:
         _fail(str(error), 2)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "headstart"
+        _fail(f"{error.format_message().rstrip('.')}. `{command} --help` tells what it takes.", 2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort):
@@ -76,6 +82,10 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(0)
     except (MemoryError, OSError) as error:  # a full disk or short memory somewhere unforeseen
         _fail(f"{error or 'memory is short'}. Free some memory or disk space, and check the paths.", 2)
+
+
+def _note(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"note: {message}", err=True)  # without the file and line that Python puts before it
 
 
 def _fail(message: str, code: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from headstart.core.progress import Progress
 from headstart.core.text import shown
 
-_EPOCH = {"loss": "loss", "accuracy": "accuracy", "val_loss": "validation loss", "val_accuracy": "accuracy"}
+_EPOCH = {"loss": "loss", "accuracy": "accuracy", "val_loss": "val loss", "val_accuracy": "val accuracy"}
 
 
 class ConsoleProgress(Progress):
@@ -30,16 +30,18 @@ class ConsoleProgress(Progress):
     def note(self, text: str) -> None:
         """Show one sentence."""
         super().note(text)
-        self._console.print(f"note: {_printable(text)}", style="yellow", markup=False)
+        # One line in a file or a pipe; words are kept whole in a window.
+        whole = not self._console.is_terminal
+        self._console.print(f"note: {_printable(text)}", style="yellow", markup=False, soft_wrap=whole)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """Show one line of an epoch: its number, loss and accuracy on training and validation, pictures a second."""
         if not self._quiet:
-            parts = [f"epoch {row['epoch']:>3.0f}"]
+            parts = [f"epoch {row['epoch']:>2.0f}"]  # all of it fits 80 columns
             parts += [f"{words} {row[name]:.3f}" for name, words in _EPOCH.items() if name in row]
             if "pictures_per_second" in row:
-                parts.append(f"{row['pictures_per_second']:,.0f} pictures/s")
-            self._console.print("  ".join(parts), markup=False)
+                parts.append(f"{row['pictures_per_second']:,.0f}/s")
+            self._console.print("  ".join(parts), markup=False, soft_wrap=True)
 
     @contextmanager
     def _shown(self, name: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:

@@ -50,8 +50,9 @@ def _read_toml(path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise SettingError(
-            f"{path} cannot be used as a config: {error}. Give a TOML file such as `seed = 1`."
+            f"{path} cannot be used as a config: {reason}. Give a TOML file such as `seed = 1`."
         ) from None
 
 
@@ -61,7 +62,11 @@ def _from_file(ctx: click.Context, values: dict[str, Any], where: str) -> dict[s
     for name in values:
         if name not in options:
             raise unknown_name(f"setting in {where}", name, [str(known) for known in options], "`headstart fit --help`")
-    return {name: _checked(ctx, options[name], value) for name, value in values.items()}
+    try:
+        return {name: _checked(ctx, options[name], value) for name, value in values.items()}
+    except click.BadParameter as error:
+        told = f"{error.message.rstrip('.')} (in {where})."
+        raise click.BadParameter(told, error.ctx, error.param, error.param_hint) from None
 
 
 def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:

@@ -66,7 +66,7 @@ def show_fit(result: dict[str, Any]) -> None:
     )
     show(
         "",
-        f"{result['model']}: {len(result['classes'])} classes, {result['backbone']} with a {result['head']} head",
+        f"{result['model']}: {len(result['classes'])} classes, {result['backbone']} with {_a(result['head'])} head",
         f"pictures: {', '.join(f'{count:,} to {_PURPOSES[part]}' for part, count in counts.items() if count)}"
         + (f"; {len(result['set_aside'])} set aside" if result["set_aside"] else ""),
     )
@@ -92,6 +92,10 @@ def baseline(figures: dict[str, Any]) -> str:
     if "exact_match" in figures:
         return f"Always giving the most frequent combination of labels would have {figures['majority']:.3f} all right."
     return f"Always naming the most frequent class would give {figures['majority']:.3f}."
+
+
+def _a(word: str) -> str:
+    return f"an {word}" if word == "mlp" else f"a {word}"  # spelled: em el pee
 
 
 def gained(gain: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ def _open_without_blocking(path: str, flags: int) -> int:
         os.close(descriptor)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError
-        raise OSError(0, "it is a device or a pipe, not a file")
+        raise ImageError("it is a device or a pipe, where a picture file was expected. Leave it out.")
     return descriptor
 
 
@@ -126,10 +127,12 @@ def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(_EMPTY)
     if data[4:8] == b"ftyp":
         _register_heif()
+    # Pillow warns from 89 megapixels on; the limit here is ours, and its error line is enough.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     try:
         Image.init()
         image = Image.open(BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:
         raise ImageError(_too_large("far too many", max_pixels)) from None
     except UnidentifiedImageError:
         raise ImageError(_unknown_format(data)) from None

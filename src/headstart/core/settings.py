@@ -8,8 +8,8 @@ from pathlib import Path
 
 from headstart.core.errors import SettingError
 
-DEFAULT_CACHE_LIMIT = 20 * 1024**3
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+DEFAULT_CACHE_LIMIT = 20 * 1000**3
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def cache_folder() -> Path:
@@ -28,19 +28,22 @@ def cache_limit() -> int:
         SettingError: The variable is set to something that is no size.
     """
     text = os.environ.get("HEADSTART_CACHE_LIMIT")
-    return DEFAULT_CACHE_LIMIT if not text else parse_size(text)
+    try:
+        return DEFAULT_CACHE_LIMIT if not text else parse_size(text)
+    except SettingError as error:
+        raise SettingError(f"HEADSTART_CACHE_LIMIT: {error}") from None
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that `text` such as `20G`, `500M` or `1000000` names.
+    """Return the bytes that `text` such as `20G`, `500M`, `4GiB` or `1000000` names: thousands, with `i` 1024s.
 
     Raises:
         SettingError: It is no such size.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", text, re.IGNORECASE)
     if not match:
         raise SettingError(f"{text!r} is not a size: give a number with K, M, G or T, such as 20G.")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    return int(float(match[1]) * (1024 if match[3] else 1000) ** _POWERS[match[2].upper()])
 
 
 def offline() -> bool:

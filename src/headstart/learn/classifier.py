@@ -185,7 +185,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from headstart.learn.prepare import prepare
 
         progress = progress or Progress()
-        self._check()
+        with progress.step("import libraries"):  # checking the parameters needs torch and timm, and takes no time
+            self._check()
         if out is not None:
             artifact.check_target(Path(out))
         prepared = prepare(
@@ -480,7 +481,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _check_backbone(self) -> None:
         from headstart.networks import check_name
 
-        check_name(self.backbone)
+        check_name(self.backbone, self.image_size, self.fit_mode)
 
     def _check_augmentation(self) -> None:
         from headstart.learn.augment import make_augmentation

@@ -19,7 +19,6 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
-from headstart.core.runtime import Network
 from headstart.networks.export import Classifier, add_head, to_onnx
 from headstart.networks.layers import describe_layers
 
@@ -69,7 +68,9 @@ def write_network(
         add_head(graph, network, expected["features"].shape[1], folder / artifact.NETWORK)
     save_file({name: tensor.contiguous() for name, tensor in network.state_dict().items()}, folder / artifact.WEIGHTS)
     (folder / artifact.WEIGHTS).chmod(0o644)  # safetensors makes it readable to its owner alone
-    found = Network(folder / artifact.NETWORK).run(samples)
+    known = None if description is None else {"classes": list(classes), **description}
+    predictor = Predictor(folder / artifact.NETWORK, tuple(classes), preprocessing, description=known)
+    found = predictor.network(many=True).run(samples)  # compiled once, for this proof and for the test pictures
     for name in ("probabilities", *(["novelty"] if network.novelty is not None else [])):
         difference = float(np.abs(found[name] - expected[name]).max())
         if not difference <= MAX_DIFFERENCE:  # also when it is not a number
@@ -77,8 +78,7 @@ def write_network(
                 f"the {name} of model.onnx differ from torch by {difference:.2g}; at most {MAX_DIFFERENCE} is allowed: "
                 "nothing was saved. Please report this with the name of the backbone."
             )
-    known = None if description is None else {"classes": list(classes), **description}
-    return Predictor(folder / artifact.NETWORK, tuple(classes), preprocessing, description=known)
+    return predictor
 
 
 def measure(

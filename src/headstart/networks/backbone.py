@@ -138,10 +138,13 @@ def _position(backbone: Backbone, cut: str) -> int:
     return 1 + backbone.stages.index(cut)
 
 
-def check_name(name: str) -> None:
-    """Raise SettingError, with near matches, if there is no backbone of that name; no weights are looked for."""
-    if name not in CATALOG:
-        _record(name)
+def check_name(name: str, image_size: int | tuple[int, int] | None = None, fit: str = "crop") -> None:
+    """Raise SettingError, with near matches, if there is no backbone of that name, or size and fit are none at all.
+
+    No weights are looked for, and nothing is built: whether a size suits the network is known when it is loaded.
+    """
+    entry = CATALOG.get(name)
+    _preprocessing(entry, _record(name if entry is None else entry.architecture), image_size, fit)
 
 
 def _record(name: str) -> dict[str, Any]:

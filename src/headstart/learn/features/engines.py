@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from headstart.core import settings
-from headstart.core.errors import HeadstartError, SettingError
+from headstart.core.errors import CacheError, HeadstartError, SettingError
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.core.runtime import Network, Precision, cores, has_bfloat16
@@ -173,11 +173,19 @@ def choose_engine(
 
 
 def graph_file(network: nn.Module, identity: str, image_size: tuple[int, int]) -> Path:
-    """Return the network's ONNX file in the cache, written when it is not there."""
+    """Return the network's ONNX file in the cache, written when it is not there.
+
+    Raises:
+        CacheError: The cache cannot be written.
+    """
     path = settings.cache_folder() / "graphs" / f"{identity}.onnx"
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        to_onnx(network, path, image_size, (OUTPUT,))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            to_onnx(network, path, image_size, (OUTPUT,))
+        except OSError as error:
+            reason = error.strerror or error
+            raise CacheError(f"{path} cannot be written: {reason}. Free some space or set HEADSTART_CACHE.") from error
     return path
 
 
