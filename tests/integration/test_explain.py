@@ -79,6 +79,18 @@ def test_pictures_of_the_same_name_do_not_overwrite_each_other_or_anything_else(
     assert (tmp_path / "a" / "same.jpg").read_bytes() == before
 
 
+def test_a_picture_with_a_very_long_name_does_not_stop_the_others(model, data, tmp_path) -> None:
+    pictures = [tmp_path / "in" / ("ü" * 120 + ".jpg"), tmp_path / "in" / "z.jpg"]
+    pictures[0].parent.mkdir()
+    for picture in pictures:
+        shutil.copy(next(data.rglob("*.jpg")), picture)
+    done = CliRunner().invoke(
+        app, ["explain", str(model), *map(str, pictures), "--method", "occlusion", "--out", str(tmp_path / "out")]
+    )
+    assert done.exit_code == 0, done.output
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["z-heat.png", "ü" * 100 + "-heat.png"]
+
+
 def test_a_broken_picture_is_said_the_others_go_on_and_the_exit_code_is_1(model, data, tmp_path) -> None:
     (tmp_path / "broken.jpg").write_bytes((data / "dots" / "dots-0.jpg").read_bytes()[:300])
     done = run(model, tmp_path / "broken.jpg", data / "dots" / "dots-1.jpg", "--out", tmp_path / "out", "--json")

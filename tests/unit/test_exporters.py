@@ -363,6 +363,15 @@ def test_a_bundle_tells_of_a_picture_that_cannot_be_read(predictor, tmp_path) ->
     done = subprocess.run([sys.executable, script, tmp_path / "no.jpg"], capture_output=True, text=True)
     assert done.returncode == 1
     assert "not a picture of a known format" in done.stderr
+    strange = tmp_path / "odd\udce9.jpg"
+    strange.write_bytes(odd_pictures()["plain jpeg"])
+    done = subprocess.run([sys.executable, script, strange], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "odd\\udce9.jpg" in done.stdout
+    (tmp_path / "bundle" / "model" / "model.bin").write_bytes(b"damaged")
+    done = subprocess.run([sys.executable, script, strange], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
 
 
 # The command

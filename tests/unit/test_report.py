@@ -13,9 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import KINDS
 
 from headstart.classifier import ImageClassifier
+from headstart.cli import app
+from headstart.core.artifact import load
 from headstart.core.card import FEW
 from headstart.core.errors import ModelError, WeightsError
 from headstart.core.metrics import evaluate
@@ -23,6 +26,7 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.slices import slices
 from headstart.learn.again import command
 from headstart.learn.features.extract import digest
+from headstart.use.exporters.write import export_model
 from headstart.use.report import Material, finder, finish, of_model, report
 from headstart.use.report.material import Measured, Said
 from headstart.use.report.pictures import MOST, PER_CELL, choose_rows
@@ -313,6 +317,18 @@ def test_every_fit_writes_a_report_with_the_figures_of_model_json(fitted: tuple[
     assert "report.html" in said["files"]
     wrong = said["test"]["n"] - int(np.trace(said["test"]["confusion"]))
     assert page.count("where the network looked in") == min(wrong, 12) > 0
+
+
+def test_an_exported_model_gets_a_report_of_what_it_is_measured_on(
+    fitted: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = fitted
+    export_model(load(model), tmp_path / "exported", "onnx")
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["evaluate", "exported", str(data), "--quiet"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (page,) = tmp_path.glob("*.html")
+    assert "All parameters" not in page.read_text(encoding="utf-8")
 
 
 def test_finish_none_writes_no_report(fitted: tuple[Path, Path], tmp_path: Path) -> None:

@@ -51,6 +51,15 @@ def test_numbers_are_cut_at_their_quartiles_and_missing_ones_are_a_slice() -> No
     assert {row.value for row in names.rows} == {f"{i:03}" for i in range(9)}
 
 
+def test_quarters_of_large_numbers_that_six_digits_do_not_tell_apart_are_slices_of_their_own() -> None:
+    seconds = (1_700_000_000.5 + np.arange(80)).tolist()
+    named = np.repeat([1, 0, 0, 0], 20)
+    found = slices({"taken": seconds}, np.zeros(80, int), named)
+    assert [row.n for row in found.rows] == [20, 20, 20, 20]
+    assert found.rows[0].value == "1700000000.5 to 1700000019.5"
+    assert found.rows[0].accuracy.value == 0
+
+
 def test_what_is_not_cut_is_named_with_the_reason() -> None:
     n = 120
     columns = {

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from headstart.use.explain import Explanation
 
 
+LONGEST_STEM = 200
+
+
 @click.command("explain")
 @click.argument("model", type=click.Path())
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE…")
@@ -83,7 +86,7 @@ def _write(explained: Iterator[Explanation], out: Path, as_json: bool) -> int:
             if as_json:
                 click.echo(json.dumps({"path": shown(one.name), "error": one.error}, ensure_ascii=False))
             continue
-        file = out / _free_name(Path(one.name).stem, taken)
+        file = out / _free_name(_short(Path(one.name).stem), taken)
         _save(one, file)
         if as_json:
             click.echo(json.dumps(_as_json(one, file), ensure_ascii=False))
@@ -92,6 +95,11 @@ def _write(explained: Iterator[Explanation], out: Path, as_json: bool) -> int:
         for path, label, similarity in one.similar:
             click.echo(shown(f"    {similarity:.3f}  {label}  {path}"))
     return broken
+
+
+def _short(stem: str) -> str:
+    """Return as much of a name as leaves room for what is added: file systems allow 255 bytes."""
+    return os.fsdecode(os.fsencode(stem)[:LONGEST_STEM]).encode("utf-8", "surrogateescape").decode("utf-8", "ignore")
 
 
 def _free_name(stem: str, taken: set[str]) -> str:

@@ -145,10 +145,10 @@ def _labels(values: list[Any]) -> list[str]:
         return [MISSING if value is None else _text(value) for value in values]
     found = np.array(numbers, np.float64)
     quarter = np.searchsorted(np.quantile(found, [0.25, 0.5, 0.75]), found)
-    ranges = {
-        int(index): f"{_text(found[quarter == index].min())} to {_text(found[quarter == index].max())}"
-        for index in np.unique(quarter)
-    }
+    ends = {index: (found[quarter == index].min(), found[quarter == index].max()) for index in np.unique(quarter)}
+    ranges = {index: f"{_text(low)} to {_text(high)}" for index, (low, high) in ends.items()}
+    if len(set(ranges.values())) < len(ranges):  # six digits do not tell them apart, as of times in seconds
+        ranges = {index: f"{low:.17g} to {high:.17g}" for index, (low, high) in ends.items()}
     named = iter(ranges[index] for index in quarter.tolist())
     return [MISSING if value is None else next(named) for value in values]
 

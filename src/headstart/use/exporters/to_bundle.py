@@ -23,6 +23,7 @@ import numpy as np
 from headstart import core
 from headstart.core.errors import ModelError
 from headstart.core.predictor import Predictor
+from headstart.core.text import shown
 from headstart.use.exporters import to_openvino
 from headstart.use.exporters.contract import Exported, How, Number
 
@@ -44,17 +45,24 @@ import sys
 from pathlib import Path
 
 from headstart_core.artifact import load
+from headstart_core.errors import HeadstartError
 from headstart_core.pictures import expand
 
 
 def main(arguments):
     """Print one line a picture; return 1 where one could not be read."""
+    # A name that the terminal cannot show is shown escaped.
+    sys.stdout.reconfigure(errors="backslashreplace")
     names = [name for name in arguments if name != "--json"]
     if not names:
         print(__doc__, file=sys.stderr)
         return 2
-    predictor = load(Path(__file__).resolve().parent / "model")
-    pictures = [sys.stdin.buffer.read()] if names == ["-"] else list(expand(names))
+    try:
+        predictor = load(Path(__file__).resolve().parent / "model")
+        pictures = [sys.stdin.buffer.read()] if names == ["-"] else list(expand(names))
+    except HeadstartError as error:
+        print(f"predict.py: {error}", file=sys.stderr)
+        return 2
     broken = False
     for prediction in predictor.stream(pictures, many=len(pictures) > 1):
         if prediction.probabilities is None:
@@ -133,7 +141,8 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     versions = [f"{name}=={importlib.metadata.version(name)}\n" for name in REQUIREMENTS]
     (folder / "requirements.txt").write_text("".join(versions), encoding="utf-8")
     name = str(predictor.description.get("data", {}).get("name", "classifier"))
-    (folder / "README.md").write_text(_README.format(name=name, count=len(predictor.classes)), encoding="utf-8")
+    text = _README.format(name=" ".join(shown(name).split()), count=len(predictor.classes))
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 def load(folder: Path) -> Bundle:
