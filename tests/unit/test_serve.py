@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import os
@@ -9,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ from serving import CLASSES, serving, write_model
 from headstart.core import artifact
 from headstart.core.errors import SettingError
 from headstart.core.predictor import Predictor
+from headstart.core.runtime import Network
 from headstart.use.serve import guards, heat
 from headstart.use.serve.bodies import display_name
 from headstart.use.serve.limits import Limits
+from headstart.use.serve.pool import Pool
 
 PICTURE = encoded(Image.fromarray(gradient()), "JPEG")
 KEY = "a-key-of-more-than-16"
@@ -42,6 +45,31 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def client(model: Path) -> Iterator[httpx.Client]:
     with serving(model) as client:
         yield client
+
+
+def test_a_picture_that_fails_in_an_unforeseen_way_fails_alone(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    genuine = Predictor.run
+
+    def run(self: Predictor, pictures: Sequence[bytes], network: Network) -> Any:
+        if PICTURE in pictures:
+            raise ZeroDivisionError("nobody thought of this")
+        return genuine(self, pictures, network)
+
+    monkeypatch.setattr(Predictor, "run", run)
+    predictor = artifact.load(model)
+    other = encoded(Image.fromarray(gradient()), "PNG")
+
+    async def ask() -> list[Any]:
+        pool = Pool(1, 8, 10**7)
+        try:
+            futures = pool.submit(predictor, [other, PICTURE, other])
+            return await asyncio.gather(*futures, return_exceptions=True)
+        finally:
+            await asyncio.to_thread(pool.close)
+
+    first, second, third = asyncio.run(ask())
+    assert isinstance(second, ZeroDivisionError)
+    assert first["probabilities"].shape == third["probabilities"].shape == (3,)
 
 
 def test_words_that_clients_make_up_as_methods_do_not_fill_the_metrics(client: httpx.Client) -> None:

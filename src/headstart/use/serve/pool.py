@@ -100,13 +100,17 @@ class Pool:
 
     def _work(self) -> None:
         while jobs := self._take():
-            try:
-                results: list[Any] = self._run(jobs)
-            except Exception as error:  # the thread must live on; each request says 500
-                results = [error] * len(jobs)
+            results = self._results(jobs)
             self._loop.call_soon_threadsafe(_resolve, jobs, results)
             with self._changed:
                 self._busy -= 1
+
+    def _results(self, jobs: list[Job]) -> list[Any]:
+        """Return outputs or errors; a picture that nobody thought of fails alone, not the others of its batch."""
+        try:
+            return list(self._run(jobs))
+        except Exception as error:  # the thread must live on; the request says 500
+            return [error] if len(jobs) == 1 else [self._results([job])[0] for job in jobs]
 
     def _take(self) -> list[Job]:
         """Wait for pictures and return up to `BATCH_SIZE` of one model; none when the pool is closed."""
