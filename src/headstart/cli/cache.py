@@ -29,6 +29,7 @@ def command(clear: bool, older_than: float, as_json: bool) -> None:
     if clear:
         show(f"freed {size(freed)}")
     made = table("backbone", "features#", "precision", "cut", "entries#", "size#", "last used")
+    made.columns[0].no_wrap = True  # a name that is cut names nothing
     for space in spaces:
         about = space.about
         used = time.strftime("%Y-%m-%d %H:%M", time.localtime(space.last_used))
