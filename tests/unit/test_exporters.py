@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 
 from headstart import ImageClassifier, load
 from headstart.cli.export import command
-from headstart.core import exported
+from headstart.core import artifact, exported
 from headstart.core.errors import DataError, ExportError, ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.use.exporters import EXPORTERS, exporter, to_bundle
@@ -287,6 +287,25 @@ def test_int8_of_data_that_were_all_learned_from_is_refused(predictor, pictures,
     with pytest.raises(DataError, match="42 were learned from and 0 were not: int8 needs some of both"):
         export_model(predictor, tmp_path / "out", "openvino", number="int8", data=labelled(predictor, pictures))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_with_other_inputs_and_outputs_than_it_says_is_one_clear_error(predictor, tmp_path) -> None:
+    import openvino
+    from openvino import opset13
+
+    export_model(predictor, tmp_path / "out", "openvino")
+    description = openvino.Core().read_model(tmp_path / "out" / "model.xml").get_rt_info(["headstart"]).astype(str)
+    for name, shape in (("probabilities", [-1, -1, -1, 3]), ("other", [-1, 64, 64, 3]), ("probabilities", [4])):
+        images = opset13.parameter(shape, np.uint8, name="images")
+        model = openvino.Model([opset13.result(opset13.convert(images, "f32"))], [images], "other")
+        model.outputs[0].get_tensor().set_names({name})
+        about = json.loads(description)
+        for _ in range(2):  # the second time with the sha256 of the weights that the first wrote
+            model.set_rt_info(json.dumps(about), ["headstart"])
+            openvino.save_model(model, tmp_path / "other.xml")
+            about["export"]["weights"] = artifact.file_sha256(tmp_path / "other.bin")
+        with pytest.raises(ModelError, match="Export the model again"):
+            load(tmp_path / "other.xml")
 
 
 # The bundle

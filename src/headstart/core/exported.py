@@ -71,10 +71,14 @@ def read_metadata(file: Path) -> dict[str, Any]:
     description = parse(model.get_rt_info(path).astype(str), file)
     if file.suffix == ".xml":
         _check_weights(file.with_suffix(".bin"), description)
-    shapes = {output.get_any_name(): output.partial_shape for output in model.outputs}
-    last = {name: shape[-1].get_length() for name, shape in shapes.items() if len(shape) == 2 and shape[-1].is_static}
-    image = model.inputs[0].partial_shape
-    check_network(description, [image[1].get_length(), image[2].get_length()], last.get("probabilities"), file)
+    try:
+        (images,), named = model.inputs, model.output("probabilities").partial_shape[-1]
+        size = [images.partial_shape[axis].get_length() for axis in (1, 2)]
+    except (RuntimeError, ValueError, IndexError):
+        raise ModelError(
+            f"{file} has other inputs or outputs than what `headstart export` writes. Export the model again."
+        ) from None
+    check_network(description, size, named.get_length() if named.is_static else None, file)
     return description
 
 
