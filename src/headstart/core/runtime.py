@@ -6,10 +6,11 @@ Both the saved model (float32, so that a picture has the same answer on every ma
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,11 +25,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def has_bfloat16() -> bool:
-    """Whether this processor computes in bfloat16 faster than in float32, as OpenVINO reports it."""
+@functools.cache
+def _core() -> Any:
+    """Return the one OpenVINO core of this process, kept until it ends.
+
+    Its CPU plug-in gives signals a stack of their own; when the last core goes, that stack does not go cleanly, and the
+    next Ctrl-C would end the process by a segmentation fault.
+    """
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return openvino.Core()
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor computes in bfloat16 faster than in float32, as OpenVINO reports it."""
+    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class Network:
@@ -50,7 +61,7 @@ class Network:
         self.precision = precision
         self.streams = max(1, min(streams, cores()))
         try:
-            self._compiled = openvino.Core().compile_model(
+            self._compiled = _core().compile_model(
                 str(path),
                 "CPU",
                 {
