@@ -260,14 +260,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         import pandas as pd
 
-        from headstart.core.card import write_card
-        from headstart.core.finished import Finished
-        from headstart.learn.again import command
-        from headstart.learn.confidence import describe_test, is_tuned, make_confident
-        from headstart.learn.curves import draw_curves
+        from headstart.learn.confidence import make_confident
         from headstart.learn.finetune.checkpoint import discard
         from headstart.learn.preview import crop_warning
-        from headstart.learn.save import describe, measure, write_history, write_network
+        from headstart.learn.save import save_model
 
         with progress.step("load backbone"):
             backbone = self._load_backbone()
@@ -284,50 +280,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             seed=self.seed,
             progress=progress,
         )
-        trained, dataset, test = confident.trained, prepared.dataset, prepared.split.test
-        figures, outcomes = trained.cross_validation, trained.held_out
-        known = {"output": self.output, "confidence": confident.told}
-        with artifact.new_model_folder(out) as folder:
-            with progress.step("export"):
-                samples = [
-                    sources.load(path, backbone.preprocessing)
-                    for path in dataset.paths[:: max(1, len(dataset.paths) // 4)][:4]
-                ]
-                predictor = write_network(
-                    folder,
-                    trained.network,
-                    dataset.classes,
-                    backbone.preprocessing,
-                    np.stack(samples),
-                    trained.graph,
-                    known,
-                )
-                write_history(folder, trained.history)
-                draw_curves(trained.history, folder / "curves.png")
-            if figures is None:
-                paths = [dataset.paths[row] for row in test]
-                figures, outcomes = measure(predictor, paths, dataset.targets[test], seed=self.seed, progress=progress)
-            assert outcomes is not None  # cross-validation has held pictures out
-            tested = None if prepared.cross_validate else outcomes
-            confidence = describe_test(confident.told, tested, confident.temperature, self.seed)
-            description = describe(self.get_params(), prepared, backbone, trained, figures, confidence)
-            description["command"] = command(self.get_params(), type(self)().get_params(), dataset.source)
-            write_card(folder, description, figures)
-            outcomes.write_csv(folder)
-            if finish is not None:
-                with progress.step("report"):
-                    notes = tuple(progress.notes)
-                    aside = prepared.set_aside
-                    network = (backbone, trained.network)
-                    finish(
-                        Finished(
-                            folder, description, predictor, figures, outcomes, trained.history, aside, notes, network
-                        )
-                    )
-            artifact.write_description(folder, description)
+        trained, dataset = confident.trained, prepared.dataset
+        parameters = (self.get_params(), type(self)().get_params())
+        figures = save_model(out, parameters, prepared, backbone, confident, progress, finish)
         discard(trained.run_folder)
-        if is_tuned(trained) and trained.graph is not None:
-            trained.graph.unlink(missing_ok=True)  # no other fit has these weights
         self.predictor_ = artifact.load(out)
         self.classes_ = np.asarray(dataset.classes)
         self.test_: Evaluation = figures

@@ -13,12 +13,18 @@ import numpy as np
 import torch
 
 from headstart.core import artifact
+from headstart.core import pictures as sources
+from headstart.core.card import write_card
 from headstart.core.errors import ImageError, ModelError
+from headstart.core.finished import Finish, Finished
 from headstart.core.metrics import Evaluation, evaluate
 from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
+from headstart.learn.again import command
+from headstart.learn.confidence import Confident, describe_test, is_tuned
+from headstart.learn.curves import draw_curves
 from headstart.networks.export import Classifier, add_head, to_onnx
 from headstart.networks.layers import describe_layers
 
@@ -29,6 +35,63 @@ if TYPE_CHECKING:
 
 MAX_DIFFERENCE = 1e-4
 _LIBRARIES = ("headstart", "torch", "timm", "openvino", "onnx", "numpy", "scikit-learn", "pillow", "simplejpeg")
+
+
+def save_model(
+    out: Path,
+    parameters: tuple[dict[str, Any], dict[str, Any]],
+    prepared: Prepared,
+    backbone: Backbone,
+    confident: Confident,
+    progress: Progress,
+    finish: Finish | None = None,
+) -> Evaluation:
+    """Write the model folder, whole or not at all, and return the figures measured on it.
+
+    Args:
+        out: The model folder.
+        parameters: Of the classifier, and their defaults.
+        prepared: The pictures and their split.
+        backbone: What was built on.
+        confident: What was learned.
+        progress: Is shown the steps.
+        finish: Adds to the folder what is made from it.
+
+    Raises:
+        ModelError: The folder cannot be written, or the network in it is not the one that was trained.
+    """
+    trained, dataset, test = confident.trained, prepared.dataset, prepared.split.test
+    given, seed = parameters[0], parameters[0]["seed"]
+    figures, outcomes = trained.cross_validation, trained.held_out
+    with artifact.new_model_folder(out) as folder:
+        with progress.step("export"):
+            some = dataset.paths[:: max(1, len(dataset.paths) // 4)][:4]
+            samples = np.stack([sources.load(path, backbone.preprocessing) for path in some])
+            known = {"output": given["output"], "confidence": confident.told}
+            predictor = write_network(
+                folder, trained.network, dataset.classes, backbone.preprocessing, samples, trained.graph, known
+            )
+            write_history(folder, trained.history)
+            draw_curves(trained.history, folder / "curves.png")
+        if figures is None:
+            paths = [dataset.paths[row] for row in test]
+            figures, outcomes = measure(predictor, paths, dataset.targets[test], seed=seed, progress=progress)
+        assert outcomes is not None  # cross-validation has held pictures out
+        tested = None if prepared.cross_validate else outcomes
+        confidence = describe_test(confident.told, tested, confident.temperature, seed)
+        description = describe(given, prepared, backbone, trained, figures, confidence)
+        description["command"] = command(*parameters, dataset.source)
+        write_card(folder, description, figures)
+        outcomes.write_csv(folder)
+        if finish is not None:
+            with progress.step("report"):
+                notes, network = tuple(progress.notes), (backbone, trained.network)
+                made = (folder, description, predictor, figures, outcomes, trained.history)
+                finish(Finished(*made, prepared.set_aside, notes, network))
+        artifact.write_description(folder, description)
+    if is_tuned(trained) and trained.graph is not None:
+        trained.graph.unlink(missing_ok=True)  # no other fit has these weights
+    return figures
 
 
 def write_network(

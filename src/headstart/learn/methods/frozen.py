@@ -29,8 +29,9 @@ from headstart.networks import Backbone
 from headstart.networks.export import ACTIVATIONS, Classifier
 
 FOLDS, REPEATS = 5, 5
-# Up to so many pictures everything is named once more by cross-validation; more have validation pictures enough.
-MAX_CROSSED = 5000
+# Up to so many pictures everything is named once more by cross-validation; more have validation pictures enough. Heads
+# that train by epochs cost more.
+MAX_CROSSED, MAX_CROSSED_EPOCHS = 5000, 1000
 
 
 def fit_frozen(
@@ -99,7 +100,7 @@ def fit_frozen(
                 named = probabilities(fitted.module, x[held_out, 0], activation)
                 judged, said = evaluate(y[held_out], named, dataset.classes, seed=seed), outcomes(held_out, named)
                 final = fit(np.arange(len(rows)))
-            if len(rows) <= MAX_CROSSED:
+            if len(rows) <= (MAX_CROSSED_EPOCHS if fitted.history else MAX_CROSSED):
                 settled = settle(head, fitted.chosen)
                 judge = _name_each_once(settled, x, y, num_classes, split.units[rows], class_weight, seed, activation)
                 all_said = outcomes(*judge)
