@@ -127,7 +127,7 @@ def _write(predictions: Iterable[Prediction], predictor: Predictor, top: int, st
         if predictor.thresholds.labels is not None:
             columns = ["labels", *predictor.classes]
         doubts = [*(["set"] if predictor.thresholds.set_probability is not None else [])]
-        if predictor.description.get("confidence"):
+        if (predictor.description.get("confidence") or {}).get("novelty"):
             doubts += ["unknown", "novelty"]
         writer.writerow(["path", *columns, *doubts])
     for prediction in predictions:

@@ -14,7 +14,7 @@ from headstart.core.artifact import DESCRIPTION, check_description, file_sha256
 from headstart.core.errors import ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
-from headstart.core.runtime import Precision
+from headstart.core.runtime import Precision, shared_core
 
 KEY = "headstart"
 ONNX = "model.onnx"
@@ -55,10 +55,8 @@ def read_metadata(file: Path) -> dict[str, Any]:
     Raises:
         ModelError: It says nothing, is damaged or newer, or its weights are those of another model.
     """
-    import openvino
-
     try:
-        model = openvino.Core().read_model(str(file))
+        model = shared_core().read_model(str(file))
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ModelError(f"{file} is not a network OpenVINO can read ({reason}). Export the model again.") from error

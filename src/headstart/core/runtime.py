@@ -26,7 +26,7 @@ def cores() -> int:
 
 
 @functools.cache
-def _core() -> Any:
+def shared_core() -> Any:
     """Return the one OpenVINO core of this process, kept until it ends.
 
     Its CPU plug-in gives signals a stack of their own; when the last core goes, that stack does not go cleanly, and the
@@ -39,7 +39,7 @@ def _core() -> Any:
 
 def has_bfloat16() -> bool:
     """Whether this processor computes in bfloat16 faster than in float32, as OpenVINO reports it."""
-    return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "BF16" in shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 class Network:
@@ -61,7 +61,7 @@ class Network:
         self.precision = precision
         self.streams = max(1, min(streams, cores()))
         try:
-            self._compiled = _core().compile_model(
+            self._compiled = shared_core().compile_model(
                 str(path),
                 "CPU",
                 {

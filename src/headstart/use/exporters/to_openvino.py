@@ -7,7 +7,7 @@ from pathlib import Path
 from headstart.core import exported
 from headstart.core.artifact import file_sha256
 from headstart.core.predictor import Predictor
-from headstart.core.runtime import Network, cores
+from headstart.core.runtime import Network, cores, shared_core
 from headstart.use.exporters.contract import Exported, How, Number
 from headstart.use.exporters.metadata import as_text, describe
 
@@ -22,7 +22,7 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     """
     import openvino
 
-    model = openvino.Core().read_model(str(predictor.network_file))
+    model = shared_core().read_model(str(predictor.network_file))
     packages: tuple[str, ...] = ("openvino",)
     if how.number == "int8":
         from headstart.use.exporters.quantize import quantize_openvino
