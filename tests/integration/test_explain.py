@@ -62,7 +62,8 @@ def test_the_command_writes_an_overlay_a_picture_and_tells_of_each(model, data, 
         assert row["label"] == row["class"] == load(model).classes[probabilities.argmax()]
         assert row["probability"] == pytest.approx(float(probabilities.max()), abs=1e-4)
         assert row["method"] == method
-        assert all(0 <= share <= 1 for share in row["peak"])
+        # Where nothing speaks for the class there is no strongest place.
+        assert row["peak"] is None or all(0 <= share <= 1 for share in row["peak"])
         with Image.open(row["overlay"]) as drawn:
             assert drawn.size == (128, 96)
             assert np.abs(np.asarray(drawn, int) - np.asarray(Image.open(picture), int)).mean() > 5

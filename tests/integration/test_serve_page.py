@@ -17,7 +17,7 @@ from serving import serve_command, write_model
 from headstart.core import artifact, images
 from headstart.core.preprocessing import Preprocessing
 
-MEGABYTE = 1024**2
+MEGABYTE = 10**6
 TREES = (
     "ash",
     "birch",

@@ -87,8 +87,8 @@ def _evaluate(
     predictor = load(model)
     if asked:
         refuse_several_labels(predictor.description.get("output"), "the report")
-    elif predictor.thresholds.labels is not None:
-        page = None
+    elif predictor.thresholds.labels is not None or "data" not in predictor.description:
+        page = None  # of several labels, or of a network that was not made by `fit`, there is no report
     if page is not None:
         check_page(page)
     result = evaluate_on(predictor, data, part=part, seed=seed, progress=progress)

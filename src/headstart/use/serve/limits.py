@@ -21,8 +21,8 @@ class Limits:
         seconds: For one request from its first byte to its answer: 408 where the body is late, 504 where we are.
     """
 
-    body: int = 32 * 1024**2
-    bodies: int = 256 * 1024**2
+    body: int = 32_000_000
+    bodies: int = 256_000_000
     pixels: int = 50_000_000
     files: int = 32
     queue: int = 64

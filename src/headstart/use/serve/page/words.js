@@ -17,4 +17,4 @@ export function percent(share) {
   return `${(100 * share).toFixed(1).replace(/\.0$/, "")}\u00a0%`;
 }
 
-export const size = (bytes) => (bytes < 1024 ** 2 ? `${Math.ceil(bytes / 1024)} KB` : `${(bytes / 1024 ** 2).toFixed(1).replace(/\.0$/, "")} MB`);
+export const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1000)} KB` : `${(bytes / 1e6).toFixed(1).replace(/\.0$/, "")} MB`);
