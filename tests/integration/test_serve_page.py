@@ -205,6 +205,10 @@ def test_the_camera_takes_pictures_that_are_answered(visit: Callable[..., Any]) 
     page.locator("#shoot video").evaluate(stopped)
     page.keyboard.press("Escape")
     assert not page.locator("#shoot").is_visible()
+    for _ in range(50):  # the dialog tells that it is closed a little later
+        if page.evaluate("window.track.readyState") == "ended":
+            break
+        page.wait_for_timeout(100)
     assert page.evaluate("window.track.readyState") == "ended"
     assert text(page.locator(".card").first, "name") == "camera 2.jpg"
 
