@@ -49,10 +49,13 @@ def test_fit_prints_one_json_object_with_all_that_is_promised(model) -> None:
     assert result["seconds"]["extract"] > 0
 
 
-def test_predict_as_lines_json_and_csv(model, pictures) -> None:
+def test_predict_as_table_json_and_csv(model, pictures) -> None:
     picture = sorted(pictures.rglob("*.jpg"))[0]
     label = picture.parent.name
-    assert f"{picture}  {label}" in run("predict", model, picture).stdout.decode()
+    header, row = run("predict", model, picture).stdout.decode().splitlines()
+    assert header.split() == ["picture", "class", "probability"]
+    assert row.startswith(f"{picture}  {label}")
+    assert row.index(label, len(str(picture))) == header.index("class")
     (line,) = run("predict", model, picture, "--json").stdout.decode().splitlines()
     answer = json.loads(line)
     assert answer["path"] == str(picture)
@@ -66,13 +69,13 @@ def test_predict_as_lines_json_and_csv(model, pictures) -> None:
 def test_predict_takes_folders_globs_and_standard_input(model, pictures) -> None:
     kinds = sorted(path for path in pictures.iterdir())
     count = len(list(kinds[0].iterdir()))
-    assert len(run("predict", model, kinds[0]).stdout.splitlines()) == count
-    assert len(run("predict", model, f"{pictures}/*/*0.jpg").stdout.splitlines()) == len(
+    assert len(run("predict", model, kinds[0]).stdout.splitlines()) == 1 + count
+    assert len(run("predict", model, f"{pictures}/*/*0.jpg").stdout.splitlines()) == 1 + len(
         list(pictures.glob("*/*0.jpg"))
     )
     picture = next(kinds[0].iterdir())
     listed = "\n".join(map(str, [picture, picture])).encode()
-    assert len(run("predict", model, "-", data=listed).stdout.splitlines()) == 2
+    assert len(run("predict", model, "-", data=listed).stdout.splitlines()) == 3
     piped = run("predict", model, "-", "--json", data=picture.read_bytes())
     assert json.loads(piped.stdout)["label"] == picture.parent.name
 
@@ -82,7 +85,7 @@ def test_a_broken_picture_is_said_on_standard_error_and_the_others_go_on(model, 
     picture = sorted(pictures.rglob("*.jpg"))[0]
     done = run("predict", model, tmp_path / "broken.jpg", picture, tmp_path / "gone.jpg")
     assert done.returncode == 1
-    assert len(done.stdout.splitlines()) == 1
+    assert len(done.stdout.splitlines()) == 2  # the header, and the picture that can be read
     assert b"broken.jpg: " in done.stderr
     assert b"gone.jpg: there is no such file" in done.stderr
     assert b"Traceback" not in done.stderr
@@ -178,8 +181,8 @@ def test_a_note_is_one_line_where_nobody_wraps_it(pictures, tmp_path) -> None:
 
 def test_a_path_with_a_line_break_stays_one_line(model, pictures, tmp_path) -> None:
     odd = shutil.copy(sorted(pictures.rglob("*.jpg"))[0], tmp_path / "two\nlines.jpg")
-    (line,) = run("predict", model, odd).stdout.decode().splitlines()
-    assert "two\\nlines.jpg" in line
+    _, row = run("predict", model, odd).stdout.decode().splitlines()
+    assert "two\\nlines.jpg" in row
 
 
 def test_models_and_cache_are_listed_without_torch(model) -> None:

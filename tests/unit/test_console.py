@@ -35,14 +35,15 @@ def test_lines_and_notes_keep_their_lines_and_nothing_else_that_moves_the_cursor
     assert printed.err == "note: a :dog: in \\x1b[2J\n"
 
 
-def test_predict_prints_one_line_a_picture_whatever_files_and_classes_are_called(
+def test_predict_prints_a_line_for_each_class_whatever_files_and_classes_are_called(
     tmp_path: Path, make_picture: Callable[..., Path]
 ) -> None:
     model = write_model(tmp_path / "model", classes=NAMES)
     picture = make_picture(tmp_path / "pictures" / "a\x1b[2J\nb.png")
     done = CliRunner().invoke(app, ["predict", str(model), str(picture), "--top", "4"])
     assert done.exit_code == 0, done.output
-    (line,) = done.output.splitlines()
-    assert "\x1b" not in line
-    assert "a\\x1b[2J\\nb.png" in line
-    assert all(name in line for name in SHOWN)
+    header, *lines = done.output.splitlines()
+    assert "\x1b" not in done.output
+    assert "a\\x1b[2J\\nb.png" in lines[0]
+    at = header.index("class")
+    assert sorted(line[at:].rsplit(maxsplit=1)[0].strip() for line in lines) == sorted(SHOWN)

@@ -13,6 +13,7 @@ import click
 def command(folder: Path, quiet: bool) -> None:
     """Write scikit-learn's 1,797 handwritten digits as a folder of pictures, fit, measure, predict three."""
     from headstart.cli.console import ConsoleProgress, show
+    from headstart.cli.predictions import write
     from headstart.cli.result import show_fit, summary
     from headstart.learn.sample import write_digits
 
@@ -25,7 +26,4 @@ def command(folder: Path, quiet: bool) -> None:
     show_fit(summary(classifier, str(model)))
     pictures = [sorted((digits / name).iterdir())[0] for name in ("3", "5", "8")]
     show("", f"$ headstart predict {model} {' '.join(map(str, pictures))}")
-    for prediction in classifier.predictor_.stream(pictures):
-        assert prediction.probabilities is not None
-        best = prediction.probabilities.argmax()
-        show(f"{prediction.name}  {classifier.classes_[best]} {prediction.probabilities[best]:.3f}")
+    write(classifier.predictor_.stream(pictures), classifier.predictor_, top=1, style=None)
