@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from headstart.core import exported
 from headstart.core.artifact import file_sha256
@@ -22,7 +23,7 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     """
     import openvino
 
-    model = shared_core().read_model(str(predictor.network_file))
+    model = _read(predictor.network_file)
     packages: tuple[str, ...] = ("openvino",)
     if how.number == "int8":
         from headstart.use.exporters.quantize import quantize_openvino
@@ -34,6 +35,20 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     weights = file_sha256(file.with_suffix(".bin"))
     model.set_rt_info(as_text(describe(predictor, "openvino", how, packages, weights=weights)), [exported.KEY])
     openvino.save_model(model, str(file), compress_to_fp16=how.number == "float16")
+
+
+def _read(file: Path) -> Any:
+    """Return an `openvino.Model` whose constants are folded.
+
+    Unfolded, what the reader of ONNX files puts between weights and layers (shapes, reshapes) hides the weights of
+    depthwise convolutions from quantisation, and these layers would stay in floating point.
+    """
+    from openvino.passes import ConstantFolding, Manager
+
+    model, passes = shared_core().read_model(str(file)), Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(model)
+    return model
 
 
 def load(folder: Path) -> Exported:
