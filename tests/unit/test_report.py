@@ -105,7 +105,7 @@ def test_names_are_escaped_wherever_they_stand(tmp_path: Path, make_picture: Cal
         "set_aside": [{"path": "<i>", "reason": "<u>"}],
     }
     columns = {"<s>": ["<em>", "</td>"] * 10}
-    cut = slices(columns, np.zeros(20, int), np.zeros(20, int))
+    cut = slices(columns, Outcomes(HOSTILE, ("x.jpg",) * 20, np.zeros(20, int), np.eye(3)[np.zeros(20, int)]))
     page = report(
         material(outcomes_of(paths, HOSTILE), description=described, notes=("<script>",), slices=cut, data="<h1>")
     )

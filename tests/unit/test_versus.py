@@ -132,7 +132,7 @@ def test_an_evaluation_has_the_slices_of_the_manifests_columns(models, pictures)
     found = evaluate_on(artifact.load(models["off"]), pictures / "pictures.csv").slices
     assert found is not None
     # All four mistakes are light pictures below 153, numbers 21 to 24: three by the old camera.
-    assert [(row.column, row.value, row.n, row.accuracy.value) for row in found.rows[:2]] == [
+    assert [(row.column, row.value, row.n, row.figures["accuracy"].value) for row in found.rows[:2]] == [
         ("size", "120 to 129", 10, 0.6),
         ("camera", "old", 12, 0.75),
     ]

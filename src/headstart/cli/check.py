@@ -52,6 +52,7 @@ def command(
     nothing could be learned from the data.
     """
     from headstart.cli.console import ConsoleProgress, show
+    from headstart.core.text import count
     from headstart.learn.doctor import examine, write_clean_manifest
     from headstart.learn.doctor.manifest import check_kinds, check_target
     from headstart.use.doctor import write_page
@@ -86,7 +87,7 @@ def command(
     if html is not None:
         show(f"{html}: the findings with their pictures")
     if written is not None:
-        show(f"{write_manifest}: {written[0]:,} pictures; {written[1]:,} left out ({', '.join(kinds)})")
+        show(f"{write_manifest}: {count(written[0], 'picture')}; {written[1]:,} left out ({', '.join(kinds)})")
 
 
 def _show_counts(checkup: Checkup) -> None:
@@ -128,8 +129,8 @@ def _show_findings(checkup: Checkup, data: str) -> None:
     if checkup.leakage is not None:
         for way in checkup.leakage.inflation:
             show(
-                f"Leaks into the test split: {checkup.leakage.leaking:,} pictures touch {checkup.leakage.touched:,} of "
-                f"{checkup.leakage.tested:,}; accuracy of a {way.method} is {_number(way.with_leaks)} with them, "
+                f"Leaking into the test split: {checkup.leakage.leaking:,}, which touch {checkup.leakage.touched:,} of "
+                f"{checkup.leakage.tested:,} there; accuracy of a {way.method} is {_number(way.with_leaks)} with them, "
                 f"{_number(way.without)} without."
             )
     if found:

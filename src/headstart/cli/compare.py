@@ -64,9 +64,10 @@ def command(data: str, picture: Path | None, quiet: bool, as_json: bool, **setti
 
 def _show(found: Comparison, data: str, picture: Path) -> None:
     from headstart.cli.console import show
+    from headstart.core.text import count
 
     repeats = "" if found.repeats == 1 else f"{found.repeats} x "
-    show("", f"{found.data}: {found.pictures:,} pictures, {repeats}{found.folds}-fold cross-validation.")
+    show("", f"{found.data}: {count(found.pictures, 'picture')}, {repeats}{found.folds}-fold cross-validation.")
     show(
         f"The {found.untouched:,} test pictures were not looked at: `headstart fit` measures on them, once."
         if found.untouched

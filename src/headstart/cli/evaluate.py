@@ -132,10 +132,11 @@ def _write_report(
 def _show(model: str, data: str, result: DataEvaluation) -> None:
     from headstart.cli.console import show, table
     from headstart.cli.result import baseline, figure_table, figures
+    from headstart.core.text import count
 
     evaluation = result.evaluation
     headline = figures(evaluation) or {}
-    show(f"{model} on {evaluation.n:,} pictures of {data}, with 95 % intervals:", figure_table(headline))
+    show(f"{model} on {count(evaluation.n, 'picture')} of {data}, with 95 % intervals:", figure_table(headline))
     show(baseline(headline), "")
     last = "average precision, at threshold" if evaluation.several_labels else "most often taken for"
     classes = table("class", "pictures#", "precision#", "recall#", last)
@@ -148,13 +149,13 @@ def _show(model: str, data: str, result: DataEvaluation) -> None:
 
 def _show_slices(found: Slices) -> None:
     from headstart.cli.console import number, show, table
+    from headstart.cli.result import NAMES
 
-    made = table("slice", "pictures#", "accuracy#", "balanced accuracy#", "p#")
+    titles = [NAMES[name] for name in found.rows[0].figures] if found.rows else []
+    made = table("slice", "pictures#", *(f"{title}#" for title in titles), "p#")
     for row in found.rows[:SHOWN_SLICES]:
-        accuracy, balanced = (
-            number({"value": f.value, "low": f.low, "high": f.high}) for f in (row.accuracy, row.balanced_accuracy)
-        )
-        made.add_row(f"{row.column}={row.value}", f"{row.n:,}", accuracy, balanced, f"{row.p:.2g}")
+        cells = [number({"value": one.value, "low": one.low, "high": one.high}) for one in row.figures.values()]
+        made.add_row(f"{row.column}={row.value}", f"{row.n:,}", *cells, f"{row.p:.2g}")
     if found.rows:
         show("", "By the other columns of the data, the least accurate first:", made, width=WIDTH)
     if len(found.rows) > SHOWN_SLICES:
@@ -180,6 +181,7 @@ def _compare(
 
 def _show_versus(found: Versus, data: str) -> None:
     from headstart.cli.console import number, show, table
+    from headstart.core.text import count
 
     made: Any = table("model", "accuracy#", "log loss#", "against the best#", "p#", "trained on#")
     for name, one in found.evaluations.items():
@@ -191,7 +193,7 @@ def _show_versus(found: Versus, data: str) -> None:
             name, number(figures["accuracy"]), number(figures["log_loss"]), *cells, f"{one.seen_in_training:,}"
         )
     first = next(iter(found.evaluations.values()))
-    show(f"{first.evaluation.n:,} pictures of {data}, with 95 % intervals:", made, "", width=WIDTH)
+    show(f"{count(first.evaluation.n, 'picture')} of {data}, with 95 % intervals:", made, "", width=WIDTH)
     for name in list(found.evaluations)[1:]:
         duel = found.against_best(name)
         show(duel.sentence() if duel is not None else "")

@@ -24,6 +24,7 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
     from headstart.core.artifact import read_description
     from headstart.core.errors import DataError
     from headstart.core.labels import refuse_several_labels
+    from headstart.core.text import count
     from headstart.use.page import check_page, save_page
     from headstart.use.report import finder, of_model, report
 
@@ -51,4 +52,4 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
             f"other pictures with `headstart evaluate {model.name} {folder}`."
         )
     save_page(report(material if heat else replace(material, heat_maps=None)), out)
-    show(f"{out}: the report of {len(material.said.names):,} pictures")
+    show(f"{out}: the report of {count(len(material.said.names), 'picture')}")

@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.core.errors import DataError
 from headstart.core.intervals import bootstrap_mean, from_variance, mean_of_proportions, resamples_for, wilson
+from headstart.core.text import count
 
 __all__ = ["ClassFigures", "Evaluation", "Figure", "balanced_accuracy", "evaluate", "macro_f1", "mcnemar", "wilson"]
 
@@ -101,7 +102,7 @@ class Evaluation:
 
     def sentence(self) -> str:
         """Return the headline for people."""
-        pictures = "1 picture" if self.n == 1 else f"{self.n:,} pictures"
+        pictures = count(self.n, "picture")
         if self.several_labels:
             precision = self.figures["mean_average_precision"]
             return (

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 from headstart.core.intervals import mean_of_proportions, wilson
+from headstart.core.labels import evaluate_labels
 from headstart.core.metrics import Figure
+from headstart.core.outcomes import Outcomes
 from headstart.core.significance import LEVEL, fisher_exact, holm
+from headstart.core.text import count
 
 # A slice of fewer pictures says next to nothing; a column of more values is an identifier rather than a kind.
 MIN_PICTURES, MAX_VALUES = 10, 50
@@ -30,17 +33,16 @@ class Slice:
         column: Name of the column.
         value: The value, or the range of a quarter of a numeric column.
         n: How many pictures.
-        accuracy: Share named right, with its 95 % Wilson interval.
-        balanced_accuracy: Mean recall over the classes that occur in it, with its 95 % interval.
+        figures: `accuracy` (Wilson's interval) and `balanced_accuracy` (mean recall over the classes that occur in it);
+            with several labels a picture `exact_match`, `mean_average_precision` and `macro_f1`. With 95 % intervals.
         p: Of "it is named right as often as the other pictures" (Fisher's exact test), corrected for the number of
-            slices (Holm).
+            slices (Holm). With several labels right means all of them.
     """
 
     column: str
     value: str
     n: int
-    accuracy: Figure
-    balanced_accuracy: Figure
+    figures: dict[str, Figure]
     p: float
 
 
@@ -50,14 +52,16 @@ class Slices:
 
     Attributes:
         n: Pictures in all.
-        accuracy: Share of all that is named right.
+        headline: The figure that slices are ordered and tested by: `accuracy` or `exact_match`.
+        value: That figure of all pictures.
         rows: The slices.
         too_small: `(column, value, pictures)` of those with fewer than `MIN_PICTURES`.
         left_out: `(column, reason)` of columns that are not cut into slices.
     """
 
     n: int
-    accuracy: float
+    headline: str
+    value: float
     rows: tuple[Slice, ...]
     too_small: tuple[tuple[str, str, int], ...]
     left_out: tuple[tuple[str, str], ...]
@@ -66,8 +70,8 @@ class Slices:
         """Return plain values."""
         return {
             "n": self.n,
-            "accuracy": self.accuracy,
-            "slices": [asdict(row) for row in self.rows],
+            self.headline: self.value,
+            "slices": [_flat(asdict(row)) for row in self.rows],
             "too_small": [{"column": c, "value": v, "n": n} for c, v, n in self.too_small],
             "left_out": [{"column": column, "reason": reason} for column, reason in self.left_out],
         }
@@ -77,7 +81,7 @@ class Slices:
         lines = []
         if len(self.rows) > 1:
             apart = [row for row in self.rows if row.p < LEVEL]
-            worse = [f"{row.column}={row.value}" for row in apart if row.accuracy.value < self.accuracy]
+            worse = [f"{row.column}={row.value}" for row in apart if row.figures[self.headline].value < self.value]
             shown = ", ".join(worse[:3]) + (" …" if len(worse) > 3 else "")
             verdict = f"worse than the rest beyond chance: {shown}" if worse else "none is worse beyond chance"
             lines.append(
@@ -87,21 +91,20 @@ class Slices:
         if self.too_small:
             names = ", ".join(f"{column}={value} ({n})" for column, value, n in self.too_small[:3])
             more = " …" if len(self.too_small) > 3 else ""
-            count = "1 slice" if len(self.too_small) == 1 else f"{len(self.too_small)} slices"
-            lines.append(f"{count} of fewer than {MIN_PICTURES} pictures not shown: {names}{more}.")
+            small = count(len(self.too_small), "slice")
+            lines.append(f"{small} of fewer than {MIN_PICTURES} pictures not shown: {names}{more}.")
         lines += [f"Column {column!r} not cut into slices: {reason}." for column, reason in self.left_out]
         return lines
 
 
-def slices(columns: Mapping[str, Sequence[Any]], targets: np.ndarray, named: np.ndarray) -> Slices:
+def slices(columns: Mapping[str, Sequence[Any]], outcomes: Outcomes) -> Slices:
     """Cut labelled pictures by the values of each column and measure every part.
 
     Args:
         columns: n values by the name of the column; None and not-a-number are missing, which is a slice too.
-        targets: int `(n,)`, the true classes.
-        named: int `(n,)`, the classes that a model named.
+        outcomes: What a model said of these n pictures.
     """
-    targets, right = np.asarray(targets), np.asarray(targets) == np.asarray(named)
+    right = outcomes.right
     members: list[tuple[str, str, np.ndarray]] = []
     left_out: list[tuple[str, str]] = []
     for name, values in columns.items():
@@ -118,18 +121,33 @@ def slices(columns: Mapping[str, Sequence[Any]], targets: np.ndarray, named: np.
             members += [(name, label, found == label) for label in distinct]
     large = [part for part in members if part[2].sum() >= MIN_PICTURES]
     corrected = holm([_against_the_rest(right, inside) for _, _, inside in large])
-    rows = [_measure(*part, targets, right, float(p)) for part, p in zip(large, corrected, strict=True)]
-    rows.sort(key=lambda row: (row.accuracy.value, row.accuracy.high))
+    rows = [
+        Slice(column, value, int(inside.sum()), _figures(outcomes, right, inside), float(p))
+        for (column, value, inside), p in zip(large, corrected, strict=True)
+    ]
+    headline = "exact_match" if outcomes.several_labels else "accuracy"
+    rows.sort(key=lambda row: (row.figures[headline].value, row.figures[headline].high))
     small = tuple((c, v, int(inside.sum())) for c, v, inside in members if inside.sum() < MIN_PICTURES)
-    return Slices(len(right), float(right.mean()) if len(right) else 0.0, tuple(rows), small, tuple(left_out))
+    value = float(right.mean()) if len(right) else 0.0
+    return Slices(len(right), headline, value, tuple(rows), small, tuple(left_out))
 
 
-def _measure(column: str, value: str, inside: np.ndarray, targets: np.ndarray, right: np.ndarray, p: float) -> Slice:
-    n, hits = int(inside.sum()), int(right[inside].sum())
-    support = np.bincount(targets[inside])
-    recalled = np.bincount(targets[inside & right], minlength=len(support))
-    accuracy = Figure(hits / n, *wilson(hits, n))
-    return Slice(column, value, n, accuracy, Figure(*mean_of_proportions(recalled, support)), p)
+def _figures(outcomes: Outcomes, right: np.ndarray, inside: np.ndarray) -> dict[str, Figure]:
+    targets, n, hits = outcomes.targets[inside], int(inside.sum()), int(right[inside].sum())
+    if outcomes.several_labels:
+        said = outcomes.probabilities[inside]
+        whole = evaluate_labels(targets, said, outcomes.classes, thresholds=outcomes.thresholds).figures
+        return {name: whole[name] for name in ("exact_match", "mean_average_precision", "macro_f1")}
+    support = np.bincount(targets)
+    recalled = np.bincount(targets[right[inside]], minlength=len(support))
+    balanced = Figure(*mean_of_proportions(recalled, support))
+    return {"accuracy": Figure(hits / n, *wilson(hits, n)), "balanced_accuracy": balanced}
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a slice as JSON has it: its figures beside its name."""
+    p = row.pop("p")
+    return {**{key: value for key, value in row.items() if key != "figures"}, **row["figures"], "p": p}
 
 
 def _against_the_rest(right: np.ndarray, inside: np.ndarray) -> float:

@@ -140,6 +140,20 @@ def compare(
     ground = _share_out(prepared, folds, repeats, seed)
     how = FeatureSettings(seed=seed, device=device, precision=precision)
     features, facts = _look(ground, loaded, how, progress)
+    scored, left_out = _score_all(ground, choices, loaded, features, how, allowed, progress)
+    return _conclude(ground, scored, facts, left_out, repeats, progress)
+
+
+def _score_all(
+    ground: Ground,
+    choices: list[Choice],
+    loaded: dict[str, Backbone],
+    features: dict[str, np.ndarray],
+    how: FeatureSettings,
+    allowed: float | None,
+    progress: Progress,
+) -> tuple[list[Scored], list[tuple[Choice, str]]]:
+    """Return what was fitted and judged, frozen choices first, and what the budget does not allow."""
     scored = [
         _score_frozen(ground, choice, loaded[choice.backbone], features[choice.backbone], progress)
         for choice in choices
@@ -151,7 +165,7 @@ def compare(
         scored.append(_score_finetuned(ground, choice, loaded[choice.backbone], how, progress))
     if not scored:
         raise SettingError(f"nothing is left to compare: {left_out[0][0].name}: {left_out[0][1]}. Raise the budget.")
-    return _conclude(ground, scored, facts, left_out, repeats, progress)
+    return scored, left_out
 
 
 def _conclude(
@@ -256,6 +270,7 @@ def _score_frozen(ground: Ground, choice: Choice, backbone: Backbone, x: np.ndar
     head, sizes = make_head(choice.head), []
 
     def judge(fold: int, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+        """Return what the head says of held-out pictures, `(n, c)`, when it has learned from the others."""
         fitted = head.fit(
             x[inside], y[inside], len(dataset.classes), groups=ground.units[inside], seed=_seed(ground, fold)
         )
@@ -272,6 +287,7 @@ def _score_finetuned(
     kept, sizes = [], []
 
     def judge(fold: int, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
+        """Return what the saved model says of held-out pictures, `(n, c)`, when it was tuned on the others."""
         network = replace(backbone, network=deepcopy(backbone.network))
         prepared = _fold(ground, inside, outside, fold)
         trained = fit_finetune(

@@ -14,8 +14,9 @@ import numpy as np
 
 from headstart.core import images
 from headstart.core.errors import SettingError
+from headstart.core.text import count
 from headstart.learn.folder import read_folder
-from headstart.learn.listing import Listing, count, data_error, shown, some
+from headstart.learn.listing import Listing, data_error, shown, some
 from headstart.learn.manifest import MANIFEST_SUFFIXES, read_frame, read_manifest, read_sequences
 from headstart.learn.several import SeveralLabels, as_matrix
 

@@ -127,11 +127,11 @@ def _in_order(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
 
 
 def _slices(dataset: Dataset, outcomes: Outcomes) -> Slices | None:
-    """Return figures by the values of the data's other columns, where there are any and a picture has one class."""
-    if dataset.columns is None or dataset.several_labels:
+    """Return figures by the values of the data's other columns, where there are any."""
+    if dataset.columns is None:
         return None
     columns = {str(name): dataset.columns.iloc[:, place].tolist() for place, name in enumerate(dataset.columns.columns)}
-    return slices(columns, outcomes.targets, outcomes.named)
+    return slices(columns, outcomes)
 
 
 def _part(dataset: Dataset, part: str) -> Dataset:

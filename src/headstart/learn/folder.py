@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from headstart.core import images
 from headstart.core.errors import ImageError
-from headstart.learn.listing import SPLITS, Listing, count, is_utf8, shown, some
+from headstart.core.text import count
+from headstart.learn.listing import SPLITS, Listing, is_utf8, shown, some
 
 _ROLES = ("train", "validation", "test")
 # What macOS and Synology put beside the pictures: copies and thumbnails that would pass for a class.

@@ -78,11 +78,6 @@ def some(names: Iterable[object], limit: int = 3) -> str:
     return " and ".join([", ".join(texts[:-1]), texts[-1]]) if len(texts) > 1 else "".join(texts)
 
 
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return "1 picture" or "1,234 pictures"."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def is_utf8(name: str) -> bool:
     """Whether a file name, as Python read it from the system, is valid UTF-8."""
     try:

@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headstart.learn.listing import SPLITS, Listing, count, data_error, is_utf8, shown, some
+from headstart.core.text import count
+from headstart.learn.listing import SPLITS, Listing, data_error, is_utf8, shown, some
 from headstart.learn.several import PREFIX, SeveralLabels, class_name, matrix_of, read_flags
 
 if TYPE_CHECKING:

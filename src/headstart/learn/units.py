@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headstart.core.text import count
 from headstart.learn.audit import Record
 from headstart.learn.dataset import Dataset
 from headstart.learn.duplicates import components, identical_pairs, near_pairs
-from headstart.learn.listing import count, shown, some
+from headstart.learn.listing import shown, some
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ from headstart.core.metrics import mcnemar
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
 from headstart.core.significance import LEVEL, holm
+from headstart.core.text import count
 from headstart.learn.evaluation import DataEvaluation, evaluate_on
 
 
@@ -41,7 +42,9 @@ class Duel:
 
     def sentence(self) -> str:
         """Return what the test says, for people."""
-        counts = f"{self.only_better} pictures that only it names right against {self.only_worse}, p = {self.p:.2g}"
+        counts = (
+            f"{count(self.only_better, 'picture')} that only it names right against {self.only_worse}, p = {self.p:.2g}"
+        )
         if self.p < LEVEL:
             return f"{self.better} is better than {self.worse} ({counts})."
         return f"{self.better} is not shown to be better than {self.worse} ({counts})."

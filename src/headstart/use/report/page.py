@@ -15,6 +15,7 @@ from headstart.core.finished import Finished
 from headstart.core.labels import refuse_several_labels
 from headstart.core.metrics import Evaluation
 from headstart.core.preprocessing import Preprocessing
+from headstart.core.text import count
 from headstart.use.page import render, save_page
 from headstart.use.report import charts
 from headstart.use.report.material import Material, of_fit
@@ -96,7 +97,7 @@ def headline(material: Material) -> str:
     """Return the page's first sentence: the accuracy with its interval, and what needs no model at all."""
     evaluation = material.evaluation
     accuracy = evaluation.figures["accuracy"]
-    pictures = "1 picture" if evaluation.n == 1 else f"{evaluation.n:,} pictures"
+    pictures = count(evaluation.n, "picture")
     if material.data is None:
         tested = material.description["evaluated_by"] == "test pictures"
         pictures = pictures.replace(" picture", " test picture") if tested else f"{pictures}, by cross-validation,"
@@ -117,7 +118,7 @@ def caveats(material: Material) -> list[str]:
             "it, and the saved model has learned from all of them."
         )
     if accuracy.high - accuracy.low >= WIDE:
-        pictures = "1 picture says" if evaluation.n == 1 else f"{evaluation.n:,} pictures say"
+        pictures = count(evaluation.n, "picture says", "pictures say")
         lines.append(
             f"The interval is wide, because {pictures} no more: on new pictures of the same kind the accuracy may be "
             f"as low as {percent(accuracy.low)} or as high as {percent(accuracy.high)}."
