@@ -80,15 +80,12 @@ def _evaluate(
     from headstart.cli.console import show
     from headstart.cli.result import figures
     from headstart.core.artifact import load
-    from headstart.core.labels import refuse_several_labels
     from headstart.learn.evaluation import evaluate_on
     from headstart.use.page import check_page
 
     predictor = load(model)
-    if asked:
-        refuse_several_labels(predictor.description.get("output"), "the report")
-    elif predictor.thresholds.labels is not None or "data" not in predictor.description:
-        page = None  # of several labels, or of a network that was not made by `fit`, there is no report
+    if not asked and "data" not in predictor.description:
+        page = None  # of a network that was not made by `fit` there is no report
     if page is not None:
         check_page(page)
     result = evaluate_on(predictor, data, part=part, seed=seed, progress=progress)

@@ -23,7 +23,6 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
     from headstart.cli.console import show
     from headstart.core.artifact import read_description
     from headstart.core.errors import DataError
-    from headstart.core.labels import refuse_several_labels
     from headstart.core.text import count
     from headstart.use.page import check_page, save_page
     from headstart.use.report import finder, of_model, report
@@ -32,12 +31,13 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
     out = out or model.with_name(f"{model.name}-report.html")
     check_page(out)
     description = read_description(model)
-    refuse_several_labels(description.get("output"), "the report")
     paths: tuple[str, ...] = ()
     if folder is not None:
         from headstart.learn.dataset import read_dataset
+        from headstart.learn.several import several_labels_of
 
-        paths = read_dataset(folder, for_training=False, collect=True).paths
+        several = several_labels_of(description)
+        paths = read_dataset(folder, several=several, for_training=False, collect=True).paths
     trained_on = set(description.get("data", {}).get("training_digests", ()))
 
     def learned_from(path: str) -> bool:

@@ -104,6 +104,22 @@ def evaluate_labels(
     return Evaluation(n, tuple(classes), figures, tuple(rows), confusion.reshape(c, 2, 2), float(counts.max() / n))
 
 
+def baselines(evaluation: Evaluation) -> dict[str, float]:
+    """Return what can be reached by knowing only how frequent labels are, by the name of the figure.
+
+    `mean_average_precision` of pictures in random order (the share of them that have a label, the mean over the labels
+    that occur), `macro_f1` of giving every label to every picture (Lipton et al. 2014), `exact_match` of always giving
+    the most frequent combination.
+    """
+    shares = np.array([one.support for one in evaluation.per_class]) / evaluation.n
+    occurring = shares[shares > 0]
+    return {
+        "mean_average_precision": float(occurring.mean()) if len(occurring) else 0.0,
+        "macro_f1": float((2 * shares / (1 + shares)).mean()),
+        "exact_match": evaluation.majority,
+    }
+
+
 def average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """Return the average precision of each label: the mean precision at each picture that has it, ties together.
 

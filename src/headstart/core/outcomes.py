@@ -62,15 +62,19 @@ class Outcomes:
     def write_csv(self, folder: Path) -> None:
         """Write `predictions.csv` (path, label, predicted, probability, novelty); bytes not in UTF-8 are escaped.
 
-        Several labels are joined by `;`, and the probability is that of the most probable one.
+        Several labels are joined by `;`, and the probability is that of the most probable one; then there are columns
+        `label:NAME` (0 or 1) and `probability:NAME` for each label too.
         """
         with (folder / FILE).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer, named = csv.writer(file), self.named
-            writer.writerow(["path", "label", "predicted", "probability", "novelty"])
+            several = self.classes if self.several_labels else ()
+            kinds = [f"{kind}:{name}" for kind in ("label", "probability") for name in several]
+            writer.writerow(["path", "label", "predicted", "probability", "novelty", *kinds])
             for row, name in enumerate(self.names):
                 label, predicted = self._text(self.targets[row]), self._text(named[row])
                 novelty = "" if self.novelty is None else f"{self.novelty[row]:.6f}"
-                writer.writerow([name, label, predicted, f"{self.confidence[row]:.6f}", novelty])
+                each = [*map(int, self.targets[row]), *(f"{p:.9g}" for p in self.probabilities[row])] if several else []
+                writer.writerow([name, label, predicted, f"{self.confidence[row]:.6f}", novelty, *each])
 
     def _text(self, target: np.ndarray) -> str:
         return ";".join(self.classes[index] for index in (np.flatnonzero(target) if target.ndim else [target]))

@@ -88,7 +88,7 @@ def evaluate_on(
         SettingError: The data have no such split.
     """
     progress = progress or Progress()
-    dataset = read_dataset(data, several=several_labels_of(predictor), for_training=False, collect=True)
+    dataset = read_dataset(data, several=several_labels_of(predictor.description), for_training=False, collect=True)
     if part is not None:
         dataset = _part(dataset, part)
     unknown = [name for name in dataset.classes if name not in predictor.classes]

@@ -6,14 +6,13 @@ cell with a separator between them (`label_delim` in fastai), lists of names, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.core.errors import SettingError
-from headstart.core.predictor import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,9 +68,12 @@ class SeveralLabels:
         return tuple(part for part in cell.split(self.separator) if part.strip())
 
 
-def several_labels_of(predictor: Predictor) -> SeveralLabels | None:
-    """Return how the labels were written that a model learned from, or None where it gives each picture one class."""
-    description = predictor.description
+def several_labels_of(description: Mapping[str, Any]) -> SeveralLabels | None:
+    """Return how the labels were written that a model learned from, or None where it gives each picture one class.
+
+    Args:
+        description: What its `model.json` says.
+    """
     if description.get("output") != "multilabel":
         return None
     parameters = description.get("parameters") or {}

@@ -44,7 +44,7 @@ class TrainingPictures:
     def __init__(
         self, predictor: Predictor, data: str | os.PathLike[str] | Any, *, progress: Progress | None = None
     ) -> None:
-        dataset = read_dataset(data, several=several_labels_of(predictor), for_training=False, collect=True)
+        dataset = read_dataset(data, several=several_labels_of(predictor.description), for_training=False, collect=True)
         trained_on = set(predictor.description.get("data", {}).get("training_digests", ()))
         chosen: dict[str, tuple[str, str]] = {}
         for row, path in enumerate(dataset.paths):

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 # Stand-ins that no chart has otherwise -> variables of the page.
 INK, SOFT, GRID, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
 _VARIABLES = {INK: "ink", SOFT: "soft", GRID: "grid", FIRST: "first", SECOND: "second"}
-PANELS = (("accuracy", "Accuracy"), ("loss", "Loss"))
+PANELS = {"accuracy": "Accuracy", "mean_average_precision": "Mean average precision", "loss": "Loss"}
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
-    """Return accuracy and loss by epoch, a chart each, training solid and validation dashed; none without epochs."""
+    """Return accuracy (or mean average precision) and loss by epoch, a chart each, training solid and validation dashed; none without epochs."""
     found = {}
-    for key, title in PANELS:
+    for key, title in PANELS.items():
         if history and {key, f"val_{key}"} & set(history[0]):
             found[title] = _curve(history, key)
     return found
@@ -38,7 +38,7 @@ def _curve(history: Sequence[Mapping[str, float]], key: str) -> str:
     from matplotlib.ticker import MaxNLocator
 
     figure = _figure(4.2, 3.0)
-    axes = _axes(figure, "epoch", key)
+    axes = _axes(figure, "epoch", key.replace("_", " "))
     epochs = [row.get("epoch", number) for number, row in enumerate(history, 1)]
     for name, column, colour, style in (("training", key, FIRST, "-"), ("validation", f"val_{key}", SECOND, "--")):
         if column in history[0]:
@@ -50,10 +50,10 @@ def _curve(history: Sequence[Mapping[str, float]], key: str) -> str:
     return _svg(figure)
 
 
-def reliability(bins: Sequence[Bin]) -> str:
-    """Return a reliability diagram: the share named right against the probability, with 95 % Wilson intervals."""
+def reliability(bins: Sequence[Bin], across: str, up: str) -> str:
+    """Return a reliability diagram: the share that came true against the probability, with 95 % Wilson intervals."""
     figure = _figure(4.2, 3.5)
-    axes = _axes(figure, "probability of the named class", "share named right")
+    axes = _axes(figure, across, up)
     low = min([0.5, *(one.low for one in bins)])
     axes.plot([low, 1], [low, 1], "--", color=SOFT, linewidth=1)
     at, share = [one.confidence for one in bins], np.array([one.accuracy for one in bins])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.core.calibration import binned, prediction_sets
+from headstart.core.calibration import THRESHOLD, Bin, binned, prediction_sets
 from headstart.core.errors import ModelError
 from headstart.core.finished import Finished
 from headstart.core.intervals import wilson
@@ -27,6 +28,32 @@ HeatMaps = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
+class Decisions:
+    """What a gallery can show: the answer for each picture; of several labels each that a picture has or was given.
+
+    Attributes:
+        picture: int64 `(m,)`, which picture it is about.
+        targets: int64 `(m,)`, its true class; c where the picture does not have the label.
+        named: int64 `(m,)`, the class that was named; c where the label was not given.
+        about: int64 `(m,)`, the class whose evidence a heat map shows.
+        confidence: float `(m,)`, how sure the model was of what it said.
+        probability: float `(m,)`, of the class in question.
+    """
+
+    picture: np.ndarray
+    targets: np.ndarray
+    named: np.ndarray
+    about: np.ndarray
+    confidence: np.ndarray
+    probability: np.ndarray
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which are right, bool `(m,)`."""
+        return np.asarray(self.named == self.targets)
+
+
+@dataclass(frozen=True, eq=False)
 class Said:
     """What a model said of n labelled pictures, as far as a page needs it.
 
@@ -34,9 +61,9 @@ class Said:
         classes: The c class names.
         names: What to call each picture.
         paths: Where each picture is; None where that is not known.
-        targets: int64 `(n,)`, the true classes.
-        named: int64 `(n,)`, the most probable classes.
-        confidence: float `(n,)`, their probabilities.
+        targets: int64 `(n,)`, the true classes; bool `(n, c)` where pictures have several labels.
+        named: int64 `(n,)`, the most probable classes; bool `(n, c)`, the labels given.
+        confidence: float `(n,)`, their probabilities; float `(n, c)`, those of all labels.
         novelty: float `(n,)`, or None where the model does not say.
     """
 
@@ -50,8 +77,29 @@ class Said:
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each picture's most probable class is its own, bool `(n,)`."""
-        return np.asarray(self.named == self.targets)
+        """Whether each picture's most probable class is its own, or all of its labels are right, bool `(n,)`."""
+        same = np.asarray(self.named == self.targets)
+        return same if same.ndim == 1 else np.asarray(same.all(axis=1))
+
+    @property
+    def bins(self) -> list[Bin]:
+        """How often what was said with some probability came true; of several labels each is a statement."""
+        came_true = self.right if self.targets.ndim == 1 else self.targets
+        return binned(self.confidence.ravel(), came_true.ravel())
+
+    @functools.cached_property
+    def decisions(self) -> Decisions:
+        """What the gallery can show."""
+        if self.targets.ndim == 1:
+            rows = np.arange(len(self.targets))
+            return Decisions(rows, self.targets, self.named, self.named, self.confidence, self.confidence)
+        c = len(self.classes)
+        picture, label = np.nonzero(self.targets | self.named)
+        has, given = self.targets[picture, label], self.named[picture, label]
+        p = self.confidence[picture, label]
+        return Decisions(
+            picture, np.where(has, label, c), np.where(given, label, c), label, np.where(given, p, 1 - p), p
+        )
 
     @classmethod
     def of(cls, outcomes: Outcomes) -> Said:
@@ -62,29 +110,29 @@ class Said:
             outcomes.paths,
             outcomes.targets,
             outcomes.named,
-            outcomes.confidence,
+            outcomes.probabilities if outcomes.several_labels else outcomes.confidence,
             outcomes.novelty,
         )
 
     @classmethod
-    def read(cls, folder: Path, classes: Sequence[str], find: Callable[[str], str | None]) -> Said:
+    def read(cls, folder: Path, description: Mapping[str, Any], find: Callable[[str], str | None]) -> Said:
         """Return what `predictions.csv` of a model folder remembers.
 
         Args:
             folder: The model folder.
-            classes: Its classes.
+            description: Of its `model.json`.
             find: The name of a picture -> where it is, or None.
 
         Raises:
             ModelError: The file is missing or damaged.
         """
-        order = {name.encode("utf-8", "backslashreplace").decode(): index for index, name in enumerate(classes)}
+        classes = tuple(description["classes"])
         try:
             with (folder / FILE).open(newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
             names = tuple(row["path"] for row in rows)
-            targets, named = (np.array([order[row[key]] for row in rows], np.int64) for key in ("label", "predicted"))
-            confidence = np.array([float(row["probability"]) for row in rows])
+            read = _labels if description.get("output") == "multilabel" else _classes
+            targets, named, confidence = read(rows, description)
             scores = [row["novelty"] for row in rows]
             novelty = None if "" in scores else np.array([float(score) for score in scores])
         except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
@@ -92,7 +140,29 @@ class Said:
                 f"{folder / FILE} cannot be used ({type(error).__name__}: {error}). Restore it or fit the model again."
             ) from error
         paths = tuple(find(name) for name in names)
-        return cls(tuple(classes), names, paths, targets, named, confidence, novelty)
+        return cls(classes, names, paths, targets, named, confidence, novelty)
+
+
+def _classes(rows: list[dict[str, str]], description: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return true class, named class and its probability of each row."""
+    order = {_written(name): index for index, name in enumerate(description["classes"])}
+    targets, named = (np.array([order[row[key]] for row in rows], np.int64) for key in ("label", "predicted"))
+    return targets, named, np.array([float(row["probability"]) for row in rows])
+
+
+def _labels(rows: list[dict[str, str]], description: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which labels each row has, which it was given, and the probability of each."""
+    classes = description["classes"]
+    chosen = ((description.get("confidence") or {}).get("labels") or {}).get("thresholds") or {}
+    cuts = np.array([chosen.get(name, THRESHOLD) for name in classes])
+    targets = np.array([[int(row[f"label:{_written(name)}"]) for name in classes] for row in rows], bool)
+    said = np.array([[row[f"probability:{_written(name)}"] for name in classes] for row in rows], np.float32)
+    return targets, said >= cuts, said
+
+
+def _written(name: str) -> str:
+    """Return a class name as `predictions.csv` has it."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
@@ -166,7 +236,7 @@ def of_model(folder: Path, description: Mapping[str, Any], find: Callable[[str],
         return Material(
             description,
             Evaluation.from_json(description["test"]),
-            Said.read(folder, description["classes"], find),
+            Said.read(folder, description, find),
             _measured_by_fit(description),
             read_history(folder),
             tuple((item["path"], item["reason"]) for item in description["data"]["set_aside"]),
@@ -209,7 +279,8 @@ def of_evaluation(
 def measure(outcomes: Outcomes, evaluation: Evaluation, predictor: Predictor) -> Measured:
     """Return what labelled pictures show of a model's confidence, with the thresholds that it was saved with."""
     limits, n = predictor.thresholds, len(outcomes.targets)
-    bins = binned(outcomes.confidence, outcomes.right)
+    bins = Said.of(outcomes).bins
+    said = sum(one.count for one in bins)
     coverage, mean_size, alarms = None, None, None
     if limits.set_probability is not None:
         inside = prediction_sets(outcomes.probabilities, limits.set_probability)
@@ -218,7 +289,7 @@ def measure(outcomes: Outcomes, evaluation: Evaluation, predictor: Predictor) ->
     if limits.novelty is not None and outcomes.novelty is not None:
         count = int((outcomes.novelty > limits.novelty).sum())
         alarms = Figure(count / n, *wilson(count, n))
-    ece = sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / n
+    ece = sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / said
     return Measured(ece, evaluation.figures["log_loss"].value, coverage, mean_size, alarms)
 
 

@@ -9,32 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core.calibration import binned
 from headstart.core.card import FEW, WIDE
 from headstart.core.finished import Finished
-from headstart.core.labels import refuse_several_labels
+from headstart.core.labels import baselines
 from headstart.core.metrics import Evaluation
 from headstart.core.preprocessing import Preprocessing
 from headstart.core.text import count
 from headstart.use.page import render, save_page
 from headstart.use.report import charts
 from headstart.use.report.material import Material, of_fit
-from headstart.use.report.pictures import MOST, Shown, crops, show
+from headstart.use.report.pictures import MOST, crops, show
 
 FILE = "report.html"
 # More classes than this make no table that anyone can read: then only the cells of the wrong names are listed.
 MATRIX, PAIRS = 20, 40
 FIRST = 12
+RELIABILITY = ("probability of the named class", "share named right")
 
 
 def finish(finished: Finished) -> None:
     """Write `report.html` into the model folder that a fit is about to complete.
 
-    A report that cannot be written is a warning: it must not cost a model that took hours. There is none yet of a model
-    that gives a picture several labels.
+    A report that cannot be written is a warning: it must not cost a model that took hours.
     """
-    if finished.outcomes.several_labels:
-        return
     try:
         save_page(report(of_fit(finished)), finished.folder / FILE)
     except Exception as error:
@@ -46,18 +43,13 @@ def finish(finished: Finished) -> None:
 
 
 def report(material: Material) -> str:
-    """Return the page's HTML.
-
-    Raises:
-        SettingError: The model gives a picture several labels.
-    """
-    refuse_several_labels(material.description.get("output"), "the report")
+    """Return the page's HTML."""
     description, said = material.description, material.said
     preprocessing = Preprocessing.from_json(description["preprocessing"])
     shown, why_no_heat = show(said, preprocessing, material.heat_maps)
-    wide = len(said.classes) > MATRIX
-    bins = binned(said.confidence, said.right)
-    confidence = dict.fromkeys(("n", "test", "conformal", "novelty")) | (description.get("confidence") or {})
+    several, wide, bins = material.evaluation.several_labels, len(said.classes) > MATRIX, said.bins
+    across, up = ("probability of a label", "share that has it") if several else RELIABILITY
+    confidence = dict.fromkeys(("n", "test", "conformal", "labels", "novelty")) | (description.get("confidence") or {})
     threshold = (confidence["novelty"] or {}).get("threshold")
     together = description["data"].get("kept_together") or {}
     curves = charts.curves(material.history)
@@ -69,22 +61,26 @@ def report(material: Material) -> str:
         evaluation=material.evaluation,
         headline=headline(material),
         caveats=caveats(material),
-        matrix=[] if wide else _matrix(material.evaluation),
-        pairs=_pairs(material.evaluation) if wide else [],
+        several=several,
+        baselines=baselines(material.evaluation) if several else {},
+        matrix=[] if wide or several else _matrix(material.evaluation),
+        pairs=_pairs(material.evaluation) if wide and not several else [],
+        decisions=said.decisions,
         shown=shown,
-        listed={} if len(shown) == len(said.names) else _behind(material, shown),
         unreachable=sum(path is None for path in said.paths),
         first=FIRST,
         why_no_heat=why_no_heat,
         most=MOST,
         wrong=int((~said.right).sum()),
+        mistakes=int((~said.decisions.right).sum()),
         confidence=confidence,
         threshold=threshold,
         gain=(description.get("finetuning") or {}).get("gain"),
         kept=", ".join(f"{count:,} {kind}" for kind, count in together.items() if count),
         crops=crops(said, preprocessing),
         curves=curves,
-        reliability=charts.reliability(bins),
+        reliability=charts.reliability(bins, across, up),
+        ece=sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / sum(one.count for one in bins),
         novelty=None if said.novelty is None else charts.novelty(said.novelty, threshold),
         moved=_moved(description),
         few=FEW,
@@ -94,36 +90,46 @@ def report(material: Material) -> str:
 
 
 def headline(material: Material) -> str:
-    """Return the page's first sentence: the accuracy with its interval, and what needs no model at all."""
+    """Return the page's first sentence: the main figure with its interval, and what needs no model at all."""
     evaluation = material.evaluation
-    accuracy = evaluation.figures["accuracy"]
+    main = evaluation.figures[evaluation.headline]
     pictures = count(evaluation.n, "picture")
     if material.data is None:
         tested = material.description["evaluated_by"] == "test pictures"
         pictures = pictures.replace(" picture", " test picture") if tested else f"{pictures}, by cross-validation,"
+    interval = f"(95 % interval {percent(main.low)} to {percent(main.high)})"
+    if evaluation.several_labels:
+        chance = percent(baselines(evaluation)["mean_average_precision"])
+        return (
+            f"Mean average precision {percent(main.value)} on {pictures.removesuffix(',')} {interval}; pictures in "
+            f"random order give {chance}."
+        )
     return (
-        f"{percent(accuracy.value)} of {pictures} named right (95 % interval {percent(accuracy.low)} to "
-        f"{percent(accuracy.high)}); always naming the most frequent class gives {percent(evaluation.majority)}."
+        f"{percent(main.value)} of {pictures} named right {interval}; always naming the most frequent class gives "
+        f"{percent(evaluation.majority)}."
     )
 
 
 def caveats(material: Material) -> list[str]:
     """Return what the reader must know before believing the headline, one sentence each."""
     evaluation = material.evaluation
-    accuracy = evaluation.figures["accuracy"]
+    main = evaluation.figures[evaluation.headline]
     lines = []
     if material.data is None and material.description["evaluated_by"] != "test pictures":
         lines.append(
             "There are too few pictures for a test set: every picture was named by a head that had not learned from "
             "it, and the saved model has learned from all of them."
         )
-    if accuracy.high - accuracy.low >= WIDE:
+    if main.high - main.low >= WIDE:
         pictures = count(evaluation.n, "picture says", "pictures say")
         lines.append(
-            f"The interval is wide, because {pictures} no more: on new pictures of the same kind the accuracy may be "
-            f"as low as {percent(accuracy.low)} or as high as {percent(accuracy.high)}."
+            f"The interval is wide, because {pictures} no more: on new pictures of the same kind the "
+            f"{evaluation.headline.replace('_', ' ')} may be as low as {percent(main.low)} or as high as {percent(main.high)}."
         )
-    if accuracy.low <= evaluation.majority:
+    if evaluation.several_labels:
+        if main.low <= baselines(evaluation)["mean_average_precision"]:
+            lines.append("So it is not shown to order pictures better than chance does.")
+    elif main.low <= evaluation.majority:
         lines.append("So it is not shown to be better than always naming the most frequent class.")
     if material.trained_on:
         lines.append(
@@ -155,14 +161,6 @@ def _pairs(evaluation: Evaluation) -> list[tuple[int, int, int, float]]:
     order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     cells = (divmod(int(place), len(confusion)) for place in order)
     return [(i, j, int(wrong[i, j]), wrong[i, j] / confusion[i].sum()) for i, j in cells if wrong[i, j]]
-
-
-def _behind(material: Material, shown: list[Shown]) -> dict[str, int]:
-    """Return how many pictures are behind each cell, where fewer are shown."""
-    found: dict[str, int] = {}
-    for i, j in zip(material.said.targets.tolist(), material.said.named.tolist(), strict=True):
-        found[f"{i}-{j}"] = found.get(f"{i}-{j}", 0) + 1
-    return found
 
 
 def _moved(description: Any) -> list[dict[str, Any]]:

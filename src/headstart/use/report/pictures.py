@@ -28,7 +28,7 @@ class Shown:
     """One picture of the gallery.
 
     Attributes:
-        row: Its position among the pictures that were measured.
+        row: Which of the `Decisions` it shows.
         address: Its thumbnail as a `data:` address; None where it cannot be read.
         heat: Where the network looked, likewise; None where that was not computed.
     """
@@ -52,24 +52,25 @@ class Crop:
 
 
 def choose_rows(said: Said, most: int = MOST, per_cell: int = PER_CELL) -> list[int]:
-    """Return the pictures to show, the most telling first.
+    """Return which decisions to show, the most telling first.
 
     First the wrong ones, the surest of themselves first, at most `per_cell` of a cell of the confusion matrix; then of
     every class in turn a right one, the least sure first. Only pictures whose place is known.
     """
-    there = np.array([path is not None for path in said.paths], bool)
+    made, known = said.decisions, np.array([path is not None for path in said.paths], bool)
+    there = known[made.picture]
     wrong, behind = [], Counter[tuple[int, int]]()
-    order = np.argsort(-said.confidence, kind="stable")
-    for row in order[(~said.right & there)[order]].tolist():
-        cell = (int(said.targets[row]), int(said.named[row]))
+    order = np.argsort(-made.confidence, kind="stable")
+    for row in order[(~made.right & there)[order]].tolist():
+        cell = (int(made.targets[row]), int(made.named[row]))
         behind[cell] += 1
         if behind[cell] <= per_cell:
             wrong.append(row)
-    least_sure = order[(said.right & there)[order]][::-1]
+    least_sure = order[(made.right & there)[order]][::-1]
     turn, place = Counter[int](), {}
     for row in least_sure.tolist():
-        place[row] = turn[int(said.targets[row])]
-        turn[int(said.targets[row])] += 1
+        place[row] = turn[int(made.targets[row])]
+        turn[int(made.targets[row])] += 1
     right = sorted(least_sure.tolist(), key=lambda row: place[row])
     # A model that is mostly wrong still shows some of what it gets right.
     wrong = wrong[: max(most - len(right), round(0.8 * most))]
@@ -85,7 +86,7 @@ def show(said: Said, preprocessing: Preprocessing, heat_maps: HeatMaps | None) -
         heat_maps: See `Material`; its errors leave the heat maps out.
     """
     rows = choose_rows(said)
-    heated = [row for row in rows[:HEATED] if not said.right[row]] if heat_maps is not None else []
+    heated = [row for row in rows[:HEATED] if not said.decisions.right[row]] if heat_maps is not None else []
     heats, why = {}, None
     if heat_maps is not None and heated:
         try:
@@ -103,7 +104,11 @@ def show(said: Said, preprocessing: Preprocessing, heat_maps: HeatMaps | None) -
 
 
 def _jobs(said: Said, rows: list[int], sides: list[int | None]) -> list[tuple[str, int | None]]:
-    return [(str(said.paths[row]), side) for row, side in zip(rows, sides, strict=True)]
+    return [(_path(said, row), side) for row, side in zip(rows, sides, strict=True)]
+
+
+def _path(said: Said, row: int) -> str:
+    return str(said.paths[said.decisions.picture[row]])
 
 
 def _thumbnail(job: tuple[str, int | None]) -> str | None:
@@ -115,19 +120,19 @@ def _thumbnail(job: tuple[str, int | None]) -> str | None:
 
 
 def draw_heat(said: Said, rows: list[int], preprocessing: Preprocessing, heat_maps: HeatMaps) -> dict[int, str]:
-    """Return pictures with what spoke for the class that the model named drawn over them, as `data:` addresses."""
+    """Return pictures with what spoke for the class in question drawn over them, as `data:` addresses."""
     from headstart.use.explain import over_whole, overlay
 
     read: dict[int, tuple[np.ndarray, np.ndarray]] = {}
     for row in rows:
         try:
-            data = decoding.read(str(said.paths[row]))
+            data = decoding.read(_path(said, row))
             read[row] = (preprocessing.load(data), _small(decoding.decode(data, (LARGE, LARGE))))
         except ImageError:
             continue
     if not read:
         return {}
-    heat = heat_maps(np.stack([seen for seen, _ in read.values()]), said.named[list(read)])
+    heat = heat_maps(np.stack([seen for seen, _ in read.values()]), said.decisions.about[list(read)])
     return {
         row: thumbnail_uri(overlay(whole, over_whole(one, preprocessing, (whole.shape[0], whole.shape[1]))), LARGE)
         for (row, (_, whole)), one in zip(read.items(), heat, strict=True)

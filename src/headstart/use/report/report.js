@@ -28,7 +28,7 @@
   for (const cell of cells) cell.addEventListener("click", () => choose(cell));
   all.addEventListener("click", () => choose(null));
   // In the matrix the arrow keys go from cell to cell, Escape goes back to the mistakes.
-  document.querySelector(".matrix")?.addEventListener("keydown", (event) => {
+  document.querySelector(".matrix:not(.labels)")?.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
     const [row, column] = (event.target.dataset.cell ?? "").split("-").map(Number);
     if (!step || Number.isNaN(column)) return;
