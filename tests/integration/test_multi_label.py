@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -108,26 +109,89 @@ def test_the_command_line_tells_labels_in_words_json_and_csv(model: Path, shapes
 
 
 def test_evaluate_measures_and_what_needs_one_class_says_so(model: Path, shapes: Path, capsys) -> None:
+    rows = (shapes / "lists.csv").read_text().splitlines()
+    (shapes / "full.csv").write_text("\n".join(row for row in rows if not row.endswith(",")) + "\n")
     main(["evaluate", str(model), str(shapes / "lists.csv"), "--json"])
     told = json.loads(capsys.readouterr().out)
     assert told["test"]["mean_average_precision"]["value"] > 0.8
-    assert told["report"] is None
+    assert Path(told["report"]).is_file()
     main(["evaluate", str(model), str(shapes / "columns.csv"), "--quiet"])
     assert "average precision, at threshold" in capsys.readouterr().out
     for arguments in (
         ("evaluate", model, f"{model}/.", "--on", shapes / "lists.csv"),
-        ("evaluate", model, shapes / "lists.csv", "--report", model.parent / "report.html"),
         ("export", model, "--to", "onnx", "--int8", "--data", shapes / "lists.csv", "--out", model.parent / "int8"),
-        ("report", model),
+        ("compare", shapes / "columns.csv"),
+        ("compare", shapes / "full.csv"),
+        ("check", shapes / "columns.csv"),
         ("fit", shapes / "columns.csv", "--output", "multilabel", "--head", "prototype"),
         ("fit", shapes / "columns.csv", "--output", "multilabel", "--class-weight", "balanced"),
     ):
         with pytest.raises(SystemExit) as ended:
             main([str(part) for part in arguments])
         assert ended.value.code == 2
-        assert capsys.readouterr().err.startswith("headstart: "), arguments
+        *_, last = capsys.readouterr().err.splitlines()
+        assert last.startswith("headstart: "), arguments
     with pytest.raises(SettingError, match="choose output 'multilabel'"):
         ImageClassifier(label_columns=("a",)).fit(shapes / "columns.csv")
+
+
+def test_the_report_has_every_labels_figures_and_the_pictures_behind_its_mistakes(model: Path) -> None:
+    page, said = (model / "report.html").read_text(), json.loads((model / "model.json").read_text())
+    test, thresholds = said["test"], said["confidence"]["labels"]["thresholds"]
+    value = test["figures"]["mean_average_precision"]["value"]
+    chance = np.mean([one["support"] for one in test["per_class"]]) / test["n"]
+    assert f"Mean average precision {100 * value:.1f}&nbsp;% on {test['n']} test pictures" in page
+    assert f"random order give {100 * chance:.1f}&nbsp;%." in page
+    assert all(f"{thresholds[name]:.3f}</td>" in page for name in said["classes"])
+    assert "they are for pictures that have one class each" in page
+    told = pd.read_csv(model / "predictions.csv", keep_default_na=False)
+    for i, name in enumerate(said["classes"]):
+        has, given = told[f"label:{name}"] == 1, told[f"probability:{name}"] >= thresholds[name]
+        assert f"{name} missed: show" in page
+        assert f"{name} wrongly given: show" in page
+        for cell, count in ((f"{i}-3", has & ~given), (f"3-{i}", given & ~has), (f"{i}-{i}", has & given)):
+            button = re.search(rf'<button type="button" data-cell="{cell}".*?<b>(\d+)</b>', page)
+            assert button is not None
+            assert (
+                int(button[1])
+                == count.sum()
+                == page.count(f'<figure class="picture heated" data-cell="{cell}"')
+                + (page.count(f'<figure class="picture" data-cell="{cell}"'))
+            )
+
+
+def test_the_report_is_made_again_from_the_folder_and_its_data(model: Path, shapes: Path, tmp_path: Path) -> None:
+    main(["report", str(model), str(shapes / "columns.csv"), "--out", str(tmp_path / "again.html")])
+    pictures = re.compile("<figcaption>.*?</figcaption>", re.DOTALL)
+    first, again = ((file).read_text() for file in (model / "report.html", tmp_path / "again.html"))
+    assert pictures.findall(again) == pictures.findall(first) != []
+
+
+def test_the_doctor_finds_labels_that_were_changed_and_writes_the_others(shapes: Path, tmp_path: Path, capsys) -> None:
+    table = pd.read_csv(shapes / "columns.csv")
+    table["path"] = [str(shapes / name) for name in table["path"]]
+    changed = [3, 17, 40, 66, 91]
+    for turn, row in enumerate(changed):
+        table.iloc[row, 1 + turn % 3] = 1 - table.iloc[row, 1 + turn % 3]
+    table.to_csv(tmp_path / "wrong.csv", index=False)
+    clean = tmp_path / "clean.csv"
+    told = ["--output", "multilabel", "--write-manifest", str(clean), "--leave-out", "labels", "--json"]
+    main(["check", str(tmp_path / "wrong.csv"), *told])
+    found = json.loads(capsys.readouterr().out)
+    names = [Path(one["path"]).name for one in found["findings"]["labels"]]
+    hit = {f"{row:03}.png" for row in changed} & set(names)
+    assert len(hit) >= 4
+    assert len(names) <= len(hit) + 3
+    for one in found["findings"]["labels"]:
+        if Path(one["path"]).name in hit:
+            right = pd.read_csv(shapes / "columns.csv").iloc[int(Path(one["path"]).stem), 1:]
+            assert one["suggestion"] == (
+                ";".join(n.removeprefix("label:") for n in right.index[right == 1]) or "no label"
+            )
+    assert found["pairs"] is None
+    left = pd.read_csv(clean)
+    assert list(left.columns[1:]) == list(table.columns[1:])
+    assert len(left) == len(table) - len(names)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from headstart.core.answers import Thresholds, answer
 from headstart.core.errors import DataError, SettingError
 from headstart.core.labels import (
     average_precision,
+    baselines,
     choose_thresholds,
     evaluate_labels,
     paired_bootstrap,
@@ -157,9 +158,20 @@ def test_outcomes_are_right_where_all_labels_are(tmp_path) -> None:
     assert Outcomes(CLASSES, found.paths, labels, said).right.tolist() == [True, True]
     found.write_csv(tmp_path)
     assert (tmp_path / "predictions.csv").read_text().splitlines()[1:] == [
-        "x/1.png,a;c,a;b;c,0.900000,",
-        "x/2.png,,b,0.300000,",
+        "x/1.png,a;c,a;b;c,0.900000,,1,0,1,0,0.899999976,0.300000012,0.699999988,0.100000001",
+        "x/2.png,,b,0.300000,,0,0,0,0,0.100000001,0.300000012,0.100000001,0.100000001",
     ]
+
+
+def test_the_baselines_are_those_of_knowing_only_how_frequent_labels_are() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((4000, 4)) < np.array([0.1, 0.3, 0.5, 0.8])
+    found = baselines(evaluate_labels(truth, rng.random((4000, 4)), CLASSES))
+    everything = evaluate_labels(truth, np.ones((4000, 4)), CLASSES).figures
+    at_random = evaluate_labels(truth, rng.random((4000, 4)), CLASSES).figures
+    assert found["macro_f1"] == pytest.approx(everything["macro_f1"].value)
+    assert found["mean_average_precision"] == pytest.approx(everything["mean_average_precision"].value)
+    assert found["mean_average_precision"] == pytest.approx(at_random["mean_average_precision"].value, abs=0.02)
 
 
 def test_what_needs_one_class_says_so() -> None:

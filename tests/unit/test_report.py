@@ -373,14 +373,9 @@ def test_a_damaged_predictions_csv_is_a_clear_error(fitted: tuple[Path, Path], t
 
 
 def test_a_report_that_fails_is_a_warning_and_the_model_stands(tmp_path: Path) -> None:
-    broken = SimpleNamespace(folder=tmp_path, outcomes=SimpleNamespace(several_labels=False))
+    broken = SimpleNamespace(folder=tmp_path)
     with pytest.warns(UserWarning, match=r"report.html was not written .*; the model itself is whole"):
         finish(broken)  # type: ignore[arg-type]
-
-
-def test_a_model_of_several_labels_a_picture_gets_no_report_and_no_warning(tmp_path: Path) -> None:
-    finish(SimpleNamespace(folder=tmp_path, outcomes=SimpleNamespace(several_labels=True)))  # type: ignore[arg-type]
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_scikit_learn_clones_the_classifier_that_writes_reports() -> None:

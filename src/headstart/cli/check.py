@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headstart.cli.options import names
+
 if TYPE_CHECKING:
     from headstart.core.findings import Checkup
     from headstart.core.metrics import Figure
@@ -30,6 +32,9 @@ LEAVE_OUT = "unreadable,leaks,duplicates"
     help="Kinds of findings that the manifest leaves out: unreadable, leaks, contradictions, labels, outliers, "
     "duplicates, blurry, dark, bright, plain, tiny, long, odd; or all.",
 )
+@click.option("--output", type=click.Choice(["softmax", "multilabel"]), default="softmax", help="As for `fit`.")
+@click.option("--labels", callback=names, help="multilabel: columns of 0 and 1.  [default: label:NAME]")
+@click.option("--label-separator", default=";", show_default=True, help="multilabel: between names in column label.")
 @click.option("--quick", is_flag=True, help="Only what needs no features: not labels, outliers, classes, score.")
 @click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Whose features judge.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of split and folds.")
@@ -40,6 +45,9 @@ def command(
     html: Path | None,
     write_manifest: Path | None,
     leave_out: str,
+    output: str,
+    labels: tuple[str, ...] | None,
+    label_separator: str,
     quick: bool,
     backbone: str,
     seed: int,
@@ -55,6 +63,7 @@ def command(
     from headstart.core.text import count
     from headstart.learn.doctor import examine, write_clean_manifest
     from headstart.learn.doctor.manifest import check_kinds, check_target
+    from headstart.learn.several import SeveralLabels
     from headstart.use.doctor import write_page
     from headstart.use.page import check_page
 
@@ -63,13 +72,16 @@ def command(
         check_page(html)
     if write_manifest is not None:
         check_target(write_manifest)
+    several = SeveralLabels(tuple(labels or ()), label_separator) if output == "multilabel" else None
     progress = ConsoleProgress(quiet=quiet or as_json)
-    checkup, prepared = examine(data, backbone=None if quick else backbone, seed=seed, progress=progress)
+    checkup, prepared = examine(
+        data, several=several, backbone=None if quick else backbone, seed=seed, progress=progress
+    )
     if "all" in leave_out.split(","):
         kinds = tuple(kind for kind in kinds if kind in checkup.findings)
     written = None
     if write_manifest is not None:
-        written = write_clean_manifest(data, checkup, kinds, write_manifest)
+        written = write_clean_manifest(data, checkup, kinds, write_manifest, several)
     if html is not None:
         write_page(checkup, html)
     if as_json:
@@ -142,10 +154,8 @@ def _show_classes(checkup: Checkup) -> None:
 
     balance = checkup.balance
     if balance.ratio >= 3:
-        show(
-            f"{balance.largest} has {balance.ratio:.1f} times as many pictures as {balance.smallest}: consider "
-            "--class-weight balanced."
-        )
+        advice = "look at the figures of each label" if checkup.options else "consider --class-weight balanced"
+        show(f"{balance.largest} has {balance.ratio:.1f} times as many pictures as {balance.smallest}: {advice}.")
     for pair in (checkup.pairs or ())[:NAMED]:
         verdict = "cannot be told apart" if pair.chance else "are hard to tell apart"
         show(f"{pair.first} and {pair.second} {verdict}: {_number(pair.accuracy)}, where guessing gives 0.5.")

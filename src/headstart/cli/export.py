@@ -78,7 +78,7 @@ def _data(name: str, predictor: Predictor, *, labelled: bool) -> Data:
     from headstart.learn.dataset import read_dataset
     from headstart.learn.several import several_labels_of
 
-    dataset = read_dataset(name, several=several_labels_of(predictor), for_training=False, collect=True)
+    dataset = read_dataset(name, several=several_labels_of(predictor.description), for_training=False, collect=True)
     unknown = [kind for kind in dataset.classes if kind not in predictor.classes]
     if unknown:
         raise DataError(f"{name} has the class {unknown[0]!r}, which the model does not know. Rename or remove it.")

@@ -81,7 +81,7 @@ class Suspect:
 
     Attributes:
         path: The file.
-        label: Its class.
+        label: Its class, or its labels with `;` between them.
         split: `train`, `validation` or `test`, where the data bring splits; else empty.
         reason: One sentence, or part of one.
         score: How strongly, the higher the worse; comparable within one kind only.
@@ -187,6 +187,7 @@ class Checkup:
         backbone: Whose features were used; empty when none were.
         usual: Oddities that more than half of the pictures share, and that are therefore told once.
         notes: What was noticed when the data were read and split.
+        options: Of the command line, that tell how several labels of a picture are written; empty for one class each.
     """
 
     source: str
@@ -201,6 +202,7 @@ class Checkup:
     backbone: str = ""
     usual: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    options: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values: those of `report`, and beside them what the doctor found."""

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from headstart.core import pictures as sources
-from headstart.core.errors import HeadstartError, SettingError, unknown_name
+from headstart.core.errors import DataError, HeadstartError, SettingError, unknown_name
 from headstart.core.progress import Progress
 from headstart.learn.comparison import (
     BackboneFacts,
@@ -45,6 +45,7 @@ from headstart.learn.methods.finetune import fit_finetune
 from headstart.learn.methods.frozen import probabilities
 from headstart.learn.prepare import Prepared, prepare
 from headstart.learn.save import write_network
+from headstart.learn.several import seems_several
 from headstart.learn.split import cross_validation_folds
 from headstart.networks import Backbone, check_name, load_backbone
 
@@ -137,6 +138,11 @@ def compare(
     with progress.step("load backbones"):
         loaded = _load(list(dict.fromkeys(choice.backbone for choice in choices)))
     prepared = prepare(data, labels, validation=validation_size, test=test_size, seed=seed, progress=progress)
+    if one := seems_several(prepared.dataset.classes):
+        raise DataError(
+            f"a comparison needs one class for each picture, and {one!r} in {prepared.dataset.source} looks like "
+            "several labels. If it is one class, name it without ';'; else compare fits with `--output multilabel`."
+        )
     ground = _share_out(prepared, folds, repeats, seed)
     how = FeatureSettings(seed=seed, device=device, precision=precision)
     features, facts = _look(ground, loaded, how, progress)

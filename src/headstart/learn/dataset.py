@@ -18,7 +18,7 @@ from headstart.core.text import count
 from headstart.learn.folder import read_folder
 from headstart.learn.listing import Listing, data_error, shown, some
 from headstart.learn.manifest import MANIFEST_SUFFIXES, read_frame, read_manifest, read_sequences
-from headstart.learn.several import SeveralLabels, as_matrix
+from headstart.learn.several import SeveralLabels, as_matrix, seems_several
 
 # One to learn from and one to test on.
 MIN_PICTURES = 2
@@ -165,6 +165,11 @@ def check(dataset: Dataset) -> tuple[list[str], list[str]]:
         everywhere = [name for name, total in zip(dataset.classes, totals, strict=True) if total == len(dataset)]
         if everywhere:
             problems.append(f"labels that every picture has: {some(everywhere)}. Nothing tells them: remove them.")
+    elif one := seems_several(dataset.classes):
+        warnings.append(
+            f"{one!r} looks like several labels, and is taken for one class. If it is several, choose output "
+            "multilabel (docs/multi-label.md)."
+        )
     present = [name for name, total in zip(dataset.classes, totals, strict=True) if total]
     if len(present) < (1 if dataset.several_labels else 2):
         names = some(present) or "none"

@@ -6,6 +6,8 @@ cell with a separator between them (`label_delim` in fastai), lists of names, an
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -39,6 +41,16 @@ class SeveralLabels:
             raise SettingError(f"label_separator is {self.separator!r}: give the text between two labels, such as ';'.")
         if len(set(self.columns)) != len(self.columns):
             raise SettingError(f"label_columns names a column twice: {', '.join(self.columns)}. Name each once.")
+
+    @property
+    def options(self) -> str:
+        """What `headstart fit` and `headstart check` are told of it."""
+        told = ["--output", "multilabel"]
+        if self.columns:
+            told += ["--labels", ",".join(self.columns)]
+        if self.separator != ";":
+            told += ["--label-separator", self.separator]
+        return shlex.join(told)
 
     def places(self, names: Sequence[str]) -> list[int]:
         """Return which of a table's columns are labels by themselves; none where the column `label` holds the names.
@@ -78,6 +90,13 @@ def several_labels_of(description: Mapping[str, Any]) -> SeveralLabels | None:
         return None
     parameters = description.get("parameters") or {}
     return SeveralLabels(tuple(parameters.get("label_columns") or ()), parameters.get("label_separator") or ";")
+
+
+def seems_several(classes: Sequence[str], separator: str = ";") -> str | None:
+    """Return a class that looks like several labels in one cell, all of which stand in other cells too; or None."""
+    parts = {name: {part.strip() for part in name.split(separator)} for name in classes}
+    known = Counter(part for each in parts.values() for part in each)
+    return next((name for name, each in parts.items() if len(each) > 1 and all(known[one] > 1 for one in each)), None)
 
 
 def class_name(column: str) -> str:

@@ -18,6 +18,7 @@ from headstart.learn.doctor.quality import oddities, qualities
 from headstart.learn.doctor.same import leaking_rows, same_pictures
 from headstart.learn.features.records import Records
 from headstart.learn.prepare import Prepared, prepare
+from headstart.learn.several import SeveralLabels
 from headstart.learn.units import Units, contradictions, find_units
 
 if TYPE_CHECKING:
@@ -29,12 +30,18 @@ BACKBONE = "efficientnet_lite0"
 
 
 def examine(
-    data: Any, *, backbone: str | None = BACKBONE, seed: int = 0, progress: Progress | None = None
+    data: Any,
+    *,
+    several: SeveralLabels | None = None,
+    backbone: str | None = BACKBONE,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> tuple[Checkup, Prepared]:
     """Look for everything that may be the matter with labelled pictures; nothing is learned and no file is changed.
 
     Args:
         data: A folder of class folders, a manifest, or a DataFrame.
+        several: How several labels of a picture are written; None where each has one class.
         backbone: Whose features judge labels, outliers, classes and leaks: those of an earlier `fit` are in the cache.
             None leaves these out.
         seed: Of the split and of the folds.
@@ -48,12 +55,12 @@ def examine(
         WeightsError: The backbone's weights cannot be had.
     """
     progress = progress or Progress()
-    prepared = prepare(data, seed=seed, progress=progress)
+    prepared = prepare(data, several=several, seed=seed, progress=progress)
     units = find_units(prepared.records, prepared.dataset.groups)
     told = contradictions(prepared.dataset, prepared.records, units)  # a finding with pictures, below
     notes = tuple(line for line in (*prepared.dataset.warnings, *prepared.split.warnings) if line not in told)
     odd, usual = _odd(prepared, progress)
-    found = {"unreadable": _unreadable(data, prepared), **same_pictures(prepared, units), **odd}
+    found = {"unreadable": _unreadable(data, several, prepared), **same_pictures(prepared, units), **odd}
     report = prepared.report()
     checkup = Checkup(
         source=prepared.dataset.source,
@@ -64,8 +71,11 @@ def examine(
         balance=_balance(prepared.dataset),
         usual=usual,
         notes=notes,
+        options="" if several is None else several.options,
     )
-    if backbone is not None:
+    if backbone is not None and several is not None:
+        checkup = _with_label_features(checkup, prepared, units, backbone, seed, progress)
+    elif backbone is not None:
         checkup = _with_features(checkup, prepared, units, backbone, seed, progress)
     return checkup, prepared
 
@@ -75,12 +85,9 @@ def _with_features(
 ) -> Checkup:
     """Add what features tell."""
     from headstart.learn.doctor import judge
-    from headstart.learn.features.extract import extract
-    from headstart.networks import load_backbone
 
     dataset = prepared.dataset
-    network: Backbone = load_backbone(backbone)
-    features = extract(dataset.paths, network, digests=prepared.digests, progress=progress).read()[:, 0]
+    features = _features(prepared, backbone, progress)
     targets, c = dataset.targets, len(dataset.classes)
     with progress.step("judge labels"):
         probabilities, doubted = judge.cross_validate(features, targets, c, units.of, seed)
@@ -106,9 +113,51 @@ def _with_features(
         pairs=judge.hard_pairs(targets, probabilities, dataset.classes),
         leakage=leakage,
         accuracy=Figure(right / int(judged.sum()), *wilson(right, int(judged.sum()))) if judged.any() else None,
-        backbone=network.name,
+        backbone=backbone,
         notes=notes,
     )
+
+
+def _with_label_features(
+    checkup: Checkup, prepared: Prepared, units: Units, backbone: str, seed: int, progress: Progress
+) -> Checkup:
+    """Add what features tell where pictures have several labels: neither pairs of classes nor what leaks do."""
+    from headstart.learn.doctor import judge
+
+    dataset, features = prepared.dataset, _features(prepared, backbone, progress)
+    with progress.step("judge labels"):
+        probabilities, doubted = judge.cross_validate_labels(features, dataset.targets, units.of, seed)
+        far = judge.distances(features, units.of, seed)
+    found = {
+        **checkup.findings,
+        "labels": _several_labels(dataset, probabilities, doubted),
+        "outliers": _outliers(dataset, far, judge.modified_z(far), judge.Z_LIMIT),
+    }
+    note = "With several labels a picture it is not measured which of them are hard to tell apart, or what leaks do."
+    progress.note(note)
+    return replace(checkup, findings=_ordered(found), backbone=backbone, notes=(*checkup.notes, note))
+
+
+def _features(prepared: Prepared, backbone: str, progress: Progress) -> np.ndarray:
+    from headstart.learn.features.extract import extract
+    from headstart.networks import load_backbone
+
+    network: Backbone = load_backbone(backbone)
+    return extract(prepared.dataset.paths, network, digests=prepared.digests, progress=progress).read()[:, 0]
+
+
+def _several_labels(dataset: Dataset, probabilities: np.ndarray, doubted: np.ndarray) -> tuple[Suspect, ...]:
+    suspects = []
+    for row in np.flatnonzero(doubted.any(axis=1)).tolist():
+        has, wrong = dataset.targets[row], np.flatnonzero(doubted[row])
+        better = has ^ doubted[row]
+        reasons = [
+            f"{probabilities[row, i]:.3f} for {dataset.classes[i]}{'' if has[i] else ', not given'}" for i in wrong
+        ]
+        sureness = float(np.abs(probabilities[row, wrong] - has[wrong]).max())
+        suggestion = ";".join(dataset.classes[i] for i in np.flatnonzero(better)) or "no label"
+        suspects.append(_suspect(dataset, row, "; ".join(reasons), sureness, suggestion))
+    return _worst_first(suspects)
 
 
 def _labels(dataset: Dataset, probabilities: np.ndarray, doubted: np.ndarray) -> tuple[Suspect, ...]:
@@ -153,26 +202,28 @@ def _odd(prepared: Prepared, progress: Progress) -> tuple[dict[str, tuple[Suspec
     return {kind: _worst_first(suspects) for kind, suspects in found.items()}, tuple(usual)
 
 
-def _unreadable(data: Any, prepared: Prepared) -> tuple[Suspect, ...]:
+def _unreadable(data: Any, several: SeveralLabels | None, prepared: Prepared) -> tuple[Suspect, ...]:
     leaking = {path for path, _ in prepared.split.dropped}
     broken = [(path, reason) for path, reason in prepared.set_aside if path not in leaking]
     if not broken:
         return ()
-    listed = read_dataset(data, collect=True)  # names only: `prepared` does not know the labels of what it set aside
+    listed = read_dataset(
+        data, several=several, collect=True
+    )  # names only: `prepared` does not know the labels of what it set aside
     rows = {path: row for row, path in enumerate(listed.paths)}
     # One that has gone meanwhile is no longer a finding.
     return tuple(_suspect(listed, rows[path], reason, 1.0) for path, reason in broken if path in rows)
 
 
 def _balance(dataset: Dataset) -> Balance:
-    counts = Counter(dataset.classes[target] for target in dataset.targets.tolist())
+    counts = Counter(dict(zip(dataset.classes, dataset.pictures_by_class().tolist(), strict=True)))
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     (largest, most), (smallest, fewest) = ordered[0], ordered[-1]
     return Balance(largest, most, smallest, fewest, most / len(dataset))
 
 
 def _suspect(dataset: Dataset, row: int, reason: str, score: float, suggestion: str = "") -> Suspect:
-    label = dataset.classes[dataset.targets[row]]
+    label = dataset.label(row)
     side = "" if dataset.splits is None else str(dataset.splits[row])
     return Suspect(dataset.paths[row], label, side, reason, round(score, 4), suggestion)
 

@@ -53,6 +53,33 @@ def cross_validate(
     return second, _issues(targets, second, "confident_learning")
 
 
+def cross_validate_labels(
+    features: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the same where pictures have several labels: each is judged against the rest, as cleanlab does it.
+
+    Args:
+        features: `(n, d)`.
+        labels: bool `(n, c)`.
+        units: int64 `(n,)`.
+        seed: Of the folds.
+
+    Returns:
+        float32 `(n, c)`, the probability of each label; and bool `(n, c)`. A label that is not shown to be better known
+        than by guessing is not doubted.
+    """
+    said, doubted = np.full(labels.shape, np.nan, np.float32), np.zeros(labels.shape, bool)
+    for label in range(labels.shape[1]):
+        has = labels[:, label].astype(np.int64)
+        if has.min() == has.max():
+            continue
+        probabilities, wrong = cross_validate(features, has, 2, units, seed)
+        said[:, label] = probabilities[:, 1]
+        if better_than_guessing(has, probabilities, 2):
+            doubted[:, label] = wrong & ((probabilities[:, 1] >= 0.5) != labels[:, label])
+    return said, doubted
+
+
 def _issues(targets: np.ndarray, probabilities: np.ndarray, method: str) -> np.ndarray:
     """Return which labels cleanlab's filter doubts, bool `(n,)`; those that were not judged are not doubted."""
     from cleanlab.filter import find_label_issues

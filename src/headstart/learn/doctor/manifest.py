@@ -8,9 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.findings import KINDS, Checkup
 from headstart.learn.dataset import read_dataset
+from headstart.learn.several import PREFIX, SeveralLabels
 
 
 def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
@@ -40,8 +43,12 @@ def check_target(file: Path) -> None:
         raise SettingError(f"the folder {file.parent} for the manifest does not exist. Make it first.")
 
 
-def write_clean_manifest(data: Any, checkup: Checkup, leave_out: Sequence[str], file: Path) -> tuple[int, int]:
+def write_clean_manifest(
+    data: Any, checkup: Checkup, leave_out: Sequence[str], file: Path, several: SeveralLabels | None = None
+) -> tuple[int, int]:
     """Write the pictures of the data to a CSV file (`path,label[,split][,group]…`), without those of some findings.
+
+    Several labels of a picture become columns `label:NAME` of 0 and 1.
 
     Paths below the manifest's folder are written relative to it, others absolute.
 
@@ -50,6 +57,7 @@ def write_clean_manifest(data: Any, checkup: Checkup, leave_out: Sequence[str], 
         checkup: What was found in it.
         leave_out: Kinds of findings whose pictures are left out.
         file: The new file.
+        several: How several labels of a picture are written in the data.
 
     Returns:
         How many pictures were written, and how many left out.
@@ -64,17 +72,22 @@ def write_clean_manifest(data: Any, checkup: Checkup, leave_out: Sequence[str], 
     if unsought:
         raise SettingError(f"{', '.join(unsought)} was not looked for: leave out --quick, or the kind.")
     dropped = {suspect.path for kind in kinds for suspect in checkup.findings.get(kind, ())}
-    dataset = read_dataset(data, collect=True)
+    dataset = read_dataset(data, several=several, collect=True)
     kept = [row for row, path in enumerate(dataset.paths) if path not in dropped]
-    lost = set(dataset.targets.tolist()) - set(dataset.targets[kept].tolist())
-    if lost:
-        names = ", ".join(dataset.classes[target] for target in sorted(lost))
+    lost = (dataset.pictures_by_class() > 0) & (dataset.pictures_by_class(np.array(kept, np.int64)) == 0)
+    if lost.any():
+        names = ", ".join(dataset.classes[target] for target in np.flatnonzero(lost))
         raise SettingError(f"nothing would be left of the class {names}: leave out fewer kinds of findings.")
     base = os.path.abspath(file.parent)
     columns: dict[str, list[Any]] = {
         "path": [_relative(dataset.paths[row], base) for row in kept],
-        "label": [dataset.classes[dataset.targets[row]] for row in kept],
     }
+    if dataset.several_labels:
+        columns |= {
+            f"{PREFIX}{name}": dataset.targets[kept, i].astype(int).tolist() for i, name in enumerate(dataset.classes)
+        }
+    else:
+        columns["label"] = [dataset.label(row) for row in kept]
     for name, values in (("split", dataset.splits), ("group", dataset.groups)):
         if values is not None:
             columns[name] = [values[row] or "" for row in kept]

@@ -42,9 +42,10 @@ def same_pictures(prepared: Prepared, units: Units) -> dict[str, tuple[Suspect, 
     worse = {suspect.path for suspect in leaks}
     contradictions, duplicates = [], []
     for members in groups:
-        labels = sorted({dataset.classes[dataset.targets[i]] for i in members})
+        labels = sorted({dataset.label(i) for i in members})
         if len(labels) > 1:
-            reason = f"{_how(prepared, members)} pictures are labelled {' and '.join(map(shown, labels))}"
+            said = " and ".join(shown(label or "none") for label in labels)
+            reason = f"{_how(prepared, members)} pictures are labelled {said}"
             for i in members:
                 beside = (j for j in members if j != i)
                 contradictions.append(_suspect(prepared, i, reason, float(len(members)), beside))
@@ -99,7 +100,7 @@ def _name(prepared: Prepared, row: int) -> str:
 
 def _suspect(prepared: Prepared, row: int, reason: str, score: float, others: Iterable[int] = ()) -> Suspect:
     dataset = prepared.dataset
-    label, named = dataset.classes[dataset.targets[row]], tuple(dataset.paths[i] for i in islice(others, MAX_OTHERS))
+    label, named = dataset.label(row), tuple(dataset.paths[i] for i in islice(others, MAX_OTHERS))
     return Suspect(dataset.paths[row], label, _side(prepared, row), reason, score, others=named)
 
 

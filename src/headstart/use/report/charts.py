@@ -26,7 +26,7 @@ PANELS = {"accuracy": "Accuracy", "mean_average_precision": "Mean average precis
 
 
 def curves(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
-    """Return accuracy (or mean average precision) and loss by epoch, a chart each, training solid and validation dashed; none without epochs."""
+    """Return the main figure and the loss by epoch, a chart each, training solid and validation dashed, if any."""
     found = {}
     for key, title in PANELS.items():
         if history and {key, f"val_{key}"} & set(history[0]):

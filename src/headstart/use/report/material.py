@@ -82,7 +82,7 @@ class Said:
         return same if same.ndim == 1 else np.asarray(same.all(axis=1))
 
     @property
-    def bins(self) -> list[Bin]:
+    def bins(self) -> tuple[Bin, ...]:
         """How often what was said with some probability came true; of several labels each is a statement."""
         came_true = self.right if self.targets.ndim == 1 else self.targets
         return binned(self.confidence.ravel(), came_true.ravel())

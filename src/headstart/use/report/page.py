@@ -124,7 +124,8 @@ def caveats(material: Material) -> list[str]:
         pictures = count(evaluation.n, "picture says", "pictures say")
         lines.append(
             f"The interval is wide, because {pictures} no more: on new pictures of the same kind the "
-            f"{evaluation.headline.replace('_', ' ')} may be as low as {percent(main.low)} or as high as {percent(main.high)}."
+            f"{evaluation.headline.replace('_', ' ')} may be as low as {percent(main.low)} or as high as "
+            f"{percent(main.high)}."
         )
     if evaluation.several_labels:
         if main.low <= baselines(evaluation)["mean_average_precision"]:
