@@ -36,7 +36,7 @@ KINDS = {
     ),
     "labels": Kind(
         "Likely wrong labels",
-        "A classifier that did not learn from the picture is sure that it belongs to another class.",
+        "A classifier that did not learn from the picture is sure of another label.",
         "Look at each, the likeliest first. Some are right and only hard.",
     ),
     "outliers": Kind(
