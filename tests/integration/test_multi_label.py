@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from headstart import ImageClassifier, load
 from headstart.cli import main
 from headstart.core.errors import SettingError
+from headstart.learn.versus import compare_models
 
 SETTINGS = {"output": "multilabel", "image_size": 96, "method": "frozen"}
 
@@ -118,7 +120,6 @@ def test_evaluate_measures_and_what_needs_one_class_says_so(model: Path, shapes:
     main(["evaluate", str(model), str(shapes / "columns.csv"), "--quiet"])
     assert "average precision, at threshold" in capsys.readouterr().out
     for arguments in (
-        ("evaluate", model, f"{model}/.", "--on", shapes / "lists.csv"),
         ("export", model, "--to", "onnx", "--int8", "--data", shapes / "lists.csv", "--out", model.parent / "int8"),
         ("compare", shapes / "columns.csv"),
         ("compare", shapes / "full.csv"),
@@ -133,6 +134,25 @@ def test_evaluate_measures_and_what_needs_one_class_says_so(model: Path, shapes:
         assert last.startswith("headstart: "), arguments
     with pytest.raises(SettingError, match="choose output 'multilabel'"):
         ImageClassifier(label_columns=("a",)).fit(shapes / "columns.csv")
+
+
+def test_two_models_are_compared_on_the_pictures_that_only_one_has_all_right(
+    model: Path, shapes: Path, tmp_path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(model, other)
+    description = json.loads((other / "model.json").read_text())
+    description["confidence"]["labels"]["thresholds"]["circle"] = 1.0  # never given
+    (other / "model.json").write_text(json.dumps(description))
+    one, two = load(model), load(other)
+    found = compare_models({"never circle": two, "whole": one}, shapes / "columns.csv")
+    truth = pd.read_csv(shapes / "columns.csv").iloc[:, 1:].to_numpy(bool)
+    paths = [shapes / name for name in pd.read_csv(shapes / "columns.csv")["path"]]
+    right = [(each.predict(paths) == truth).all(axis=1) for each in (one, two)]
+    (duel,) = found.duels
+    assert list(found.evaluations) == ["whole", "never circle"]
+    assert (duel.only_better, duel.only_worse) == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
+    assert duel.p < 0.05
 
 
 def test_the_report_has_every_labels_figures_and_the_pictures_behind_its_mistakes(model: Path) -> None:

@@ -180,21 +180,23 @@ def _show_versus(found: Versus, data: str) -> None:
     from headstart.cli.console import number, show, table
     from headstart.core.text import count
 
-    made: Any = table("model", "accuracy#", "log loss#", "against the best#", "p#", "trained on#")
+    first = next(iter(found.evaluations.values())).evaluation
+    several = first.several_labels
+    titles = ("all labels right#", "mean average precision#") if several else ("accuracy#", "log loss#")
+    shown = ("exact_match", "mean_average_precision") if several else ("accuracy", "log_loss")
+    made: Any = table("model", *titles, "against the best#", "p#", "trained on#")
     for name, one in found.evaluations.items():
         duel, figures = found.against_best(name), one.evaluation.to_json()["figures"]
         cells = ["", ""]
         if duel is not None:
             cells = [f"{duel.difference:+.3f} ({duel.low:+.3f} to {duel.high:+.3f})", f"{duel.p:.2g}"]
-        made.add_row(
-            name, number(figures["accuracy"]), number(figures["log_loss"]), *cells, f"{one.seen_in_training:,}"
-        )
-    first = next(iter(found.evaluations.values()))
-    show(f"{count(first.evaluation.n, 'picture')} of {data}, with 95 % intervals:", made, "", width=WIDTH)
+        made.add_row(name, *(number(figures[key]) for key in shown), *cells, f"{one.seen_in_training:,}")
+    show(f"{count(first.n, 'picture')} of {data}, with 95 % intervals:", made, "", width=WIDTH)
     for name in list(found.evaluations)[1:]:
         duel = found.against_best(name)
         show(duel.sentence() if duel is not None else "")
-    show("", f"p: McNemar's exact test on the pictures that one of the two alone names right{_many(found)}.")
+    right = "has all labels right" if several else "names right"
+    show("", f"p: McNemar's exact test on the pictures that one of the two alone {right}{_many(found)}.")
     if any(one.seen_in_training for one in found.evaluations.values()):
         show("Pictures that a model was trained on flatter it: compare on pictures that none of them has seen.")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from headstart.core.errors import DataError, SettingError
 from headstart.core.intervals import paired_difference
-from headstart.core.labels import refuse_several_labels
 from headstart.core.metrics import mcnemar
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
@@ -29,6 +28,8 @@ class Duel:
         difference: Of their accuracies, worse minus better.
         low, high: Its 95 % interval, not corrected for several pairs.
         p: Of "they are equally accurate" (McNemar's exact test), corrected for all pairs (Holm).
+
+    Where pictures have several labels, a picture is named right when all of them are.
     """
 
     better: str
@@ -98,19 +99,23 @@ def compare_models(
         progress: Is shown the steps.
 
     Raises:
-        SettingError: The models know different classes, or give a picture several labels.
+        SettingError: The models know different classes, or only some of them give a picture several labels.
         DataError: The data cannot be read, have a class that the models do not know, or changed meanwhile.
     """
-    for model in models.values():
-        refuse_several_labels(model.description.get("output"), "a comparison of saved models")
     _check_classes(models)
+    several = [name for name, model in models.items() if model.thresholds.labels is not None]
+    if several and len(several) < len(models):
+        raise SettingError(
+            f"{several[0]} gives a picture several labels and not all of the models do: compare models of one kind."
+        )
+    headline = "exact_match" if several else "accuracy"
     found = {name: evaluate_on(one, data, part=part, seed=seed, progress=progress) for name, one in models.items()}
     if len({one.outcomes.paths for one in found.values()}) > 1:
         raise DataError("the pictures changed while the models were measured: start again.")
 
     def worst_last(name: str) -> tuple[float, float]:
         figures = found[name].evaluation.figures
-        return -figures["accuracy"].value, figures["log_loss"].value
+        return -figures[headline].value, figures["log_loss"].value
 
     ordered = {name: found[name] for name in sorted(found, key=worst_last)}
     tested = [_duel(ordered, *pair) for pair in itertools.combinations(ordered, 2)]
