@@ -104,6 +104,35 @@ def test_the_matrix_works_by_keyboard(page: Any, model: Path) -> None:
     assert set(visible(page)) == first
 
 
+def test_with_several_labels_a_cell_shows_what_was_missed_wrongly_given_or_found(
+    browser: Any, shapes: Path, tmp_path: Path
+) -> None:
+    rows = (shapes / "lists.csv").read_text().splitlines()
+    sites = [f"{shapes / row},{'new' if number % 3 else 'old'}" for number, row in enumerate(rows[1:])]
+    (tmp_path / "sites.csv").write_text("\n".join([f"{rows[0]},site", *sites]) + "\n")
+    settings = {"output": "multilabel", "image_size": 32, "method": "frozen", "test_size": 0.4}  # too small to see all
+    ImageClassifier(**settings).fit(tmp_path / "sites.csv", out=tmp_path / "model")
+    main(["evaluate", str(tmp_path / "model"), str(tmp_path / "sites.csv"), "--quiet"])
+    assert "mean average precision" in (tmp_path / "model-on-sites.html").read_text().split("site: <b>")[0]
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto((tmp_path / "model" / "report.html").as_uri())
+    confusion = json.loads((tmp_path / "model" / "model.json").read_text())["test"]["confusion"]
+    assert sum(one[0][1] + one[1][0] for one in confusion) > 0
+    for i, ((_, wrong), (missed, found)) in enumerate(confusion):
+        for cell, count in ((f"{i}-3", missed), (f"3-{i}", wrong), (f"{i}-{i}", found)):
+            if count:
+                page.locator(f'button[data-cell="{cell}"]').click()
+                assert visible(page) == [cell] * count
+    page.keyboard.press("Escape")
+    assert all("3" in cell for cell in visible(page))
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert errors == []
+    page.close()
+
+
 def test_evaluate_writes_a_report_beside_the_model_with_the_slices_of_the_manifest(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
