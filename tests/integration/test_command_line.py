@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -245,16 +247,45 @@ def _entries(features: Path) -> int:
     return sum(int(done.stdout) for done in found if done.returncode == 0)
 
 
-def test_ctrl_c_leaves_no_half_written_model_and_says_how_to_continue(catdog, tmp_path) -> None:
-    environment = {**os.environ, "HEADSTART_CACHE": str(tmp_path / "cache")}
-    command = [sys.executable, "-m", "headstart", "fit", str(catdog), "--out", str(tmp_path / "model")]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not _entries(tmp_path / "cache" / "features") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+@contextmanager
+def endless_fit(pictures: Path, tmp_path: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """A fit of more views or epochs than any test waits for, in a process of its own."""
+    common = ["--image-size", "64", "--augmentation", "flip", "--out", str(tmp_path / "model")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "headstart", "fit", str(pictures), *common, *options],
+        env={**os.environ, "HEADSTART_CACHE": str(tmp_path / "cache")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_ctrl_c_leaves_no_half_written_model_and_says_how_to_continue(pictures, tmp_path) -> None:
+    with endless_fit(pictures, tmp_path, "--method", "frozen", "--views", "1000") as process:
+        while not _entries(tmp_path / "cache" / "features"):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert b"continues" in errors
-    assert b"Traceback" not in errors
-    assert not [path for path in tmp_path.iterdir() if path.name != "cache"]
+    assert errors.endswith(" The same command continues from the features cached so far.\n")
+    assert "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_ctrl_c_between_epochs_ends_like_any_other_and_says_how_to_resume(pictures, tmp_path) -> None:
+    options = ("--method", "finetune", "--unfreeze", "conv_head", "--views", "2", "--training", "epochs=100000")
+    with endless_fit(pictures, tmp_path, *options) as process:
+        assert any(line.startswith("epoch  2") for line in process.stderr), "it ended before its second epoch"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130  # a crash while the networks of two engines are torn down has another
+    assert errors.endswith(" The same command with --resume (resume=True) continues the fine-tuning from here.\n")
+    assert "Traceback" not in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+    assert list((tmp_path / "cache" / "runs").glob("*/checkpoint.pt"))

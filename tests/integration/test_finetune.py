@@ -114,6 +114,18 @@ def test_what_does_not_fit_the_cache_is_computed_again_and_that_is_said(
     assert next(iter(train.batches([np.arange(3)], 1))).shape == (3, 16, 32, 32)
 
 
+def test_a_precision_that_is_refused_is_refused_once(pictures, lite0, monkeypatch) -> None:
+    asked = []
+
+    def refusing(pictures, backbone, how, **named):
+        asked.append(how.precision)
+        return extraction.Features(None, (), "float32", 0, "openvino")
+
+    monkeypatch.setattr(sources, "extract", refusing)
+    open_sources(pictures, pictures, lite0, FeatureSettings(precision="bfloat16"), "blocks.5", Progress())
+    assert asked == ["bfloat16", "float32"]
+
+
 def test_a_picture_that_changes_while_training_is_named(pictures, lite0) -> None:
     train, _ = open_sources(pictures, pictures, lite0, FeatureSettings(), lite0.stages[0], Progress())
     with open(pictures.paths[2], "ab") as file:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from serving import write_model
 
-from headstart.cli import app
+from headstart.cli import app, main
 from headstart.cli.console import ConsoleProgress, show, table
 
 NAMES = ("esc\x1b[2J", "two\nlines", ":dog:", "[red]x[/red]")
@@ -47,3 +47,34 @@ def test_predict_prints_a_line_for_each_class_whatever_files_and_classes_are_cal
     assert "a\\x1b[2J\\nb.png" in lines[0]
     at = header.index("class")
     assert sorted(line[at:].rsplit(maxsplit=1)[0].strip() for line in lines) == sorted(SHOWN)
+
+
+def test_an_unknown_command_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["fti", "pictures"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "headstart: unknown command 'fti': did you mean 'fit'? `headstart --help` lists all."
+
+
+def test_outside_a_terminal_an_epoch_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = ConsoleProgress()
+    for name in ("extract", "train"):
+        with progress.step(name, 7) as update:
+            update(7)
+    progress.epoch({"epoch": 1, "loss": 0.5, "pictures_per_second": 70})
+    extracted, epoch = capsys.readouterr().err.splitlines()
+    assert extracted.startswith("extract: 7 pictures in ")
+    assert epoch == "epoch  1  loss 0.500  70/s"
+
+
+def test_naming_imagenet_classes_needs_a_cache_and_says_so_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "--backbone", "efficientnet_lite0", "picture.jpg"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written: Not a directory. Set HEADSTART_CACHE to a folder that can be written." in line

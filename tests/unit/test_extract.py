@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from tiny_backbones import tiny_backbone
 
+from headstart.core.errors import SettingError
 from headstart.learn.features import extract as extraction
+from headstart.learn.features import memory
 from headstart.learn.features.engines import TorchEngine
 
 
@@ -29,3 +31,29 @@ def test_features_that_are_all_cached_need_no_engine(tmp_path, fresh_cache, monk
     assert extraction.extract(pictures, backbone, how).computed == 3
     monkeypatch.setattr(extraction, "open_engine", lambda *arguments: pytest.fail("an engine was opened"))
     assert extraction.extract(pictures, backbone, how).computed == 0
+
+
+def test_features_that_memory_cannot_hold_are_refused_before_any_work(tmp_path, fresh_cache, monkeypatch) -> None:
+    backbone = tiny_backbone("test_resnet", tmp_path, pooling="flatten")
+    pictures = list(np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8))
+    how = extraction.FeatureSettings(views=50, precision="float32", device="cpu")
+    monkeypatch.setattr(memory, "available", lambda: 2 * 4 * 3 * 50 * backbone.num_features - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "open_engine", lambda *arguments: pytest.fail("an engine was opened"))
+        with pytest.raises(SettingError, match=r"3 pictures x 50 views x .* GB are free: choose pooling avg"):
+            extraction.extract(pictures, backbone, how)
+    few = extraction.FeatureSettings(precision="float32", device="cpu")
+    assert extraction.extract(pictures, backbone, few).computed == 3
+    assert extraction.extract(pictures, backbone, how, cut=backbone.stages[-1]).computed == 150  # read in parts
+
+
+def test_memory_is_what_the_system_and_a_container_leave(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(memory, "_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr(memory, "_STATE", tmp_path / "meminfo")
+    built_in = memory.available()
+    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3000 kB\n")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert built_in is None or built_in > 2**28
+    assert memory.available() == 3000 * 1024
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert memory.available() == 1_000_000

@@ -133,7 +133,8 @@ def test_missing_damaged_and_newer_descriptions_are_told_apart(model, tmp_path) 
     (model / "model.json").write_text(json.dumps({**description, "format_version": 99}))
     with pytest.raises(ModelError, match="format 99"):
         artifact.load(model)
-    for text in ["{", "[]", "{}", json.dumps({**description, "classes": "ant"}), "\xff"]:
+    wrong = [{"classes": "ant"}, {"data": {"training_digests": None}}, {"data": None}]
+    for text in ["{", "[]", "{}", "\xff", *(json.dumps({**description, **values}) for values in wrong)]:
         (model / "model.json").write_text(text, encoding="latin-1")
         with pytest.raises(ModelError, match="damaged"):
             artifact.load(model)
@@ -155,6 +156,27 @@ def test_a_model_replaces_a_model_and_nothing_else(model, tmp_path) -> None:
     with pytest.raises(ModelError, match="no model folder"), artifact.new_model_folder(foreign):
         pass
     assert (foreign / "photo.jpg").exists()
+
+
+def test_a_kill_while_a_model_is_replaced_loses_nothing_and_is_explained(model, tmp_path) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from headstart.core import artifact\n"
+        "rename, calls = Path.rename, []\n"
+        "def killed(self, target):\n"
+        "    calls.append(target)\n"
+        "    os._exit(9) if len(calls) == 2 else rename(self, target)\n"
+        "Path.rename = killed\n"
+        "with artifact.new_model_folder(Path(sys.argv[1])) as folder: artifact.write_description(folder, {})"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(model)]).returncode == 9
+    with pytest.raises(ModelError, match="replacing it was interrupted. The model that stood there is") as told:
+        artifact.load(model)
+    former = next(path for path in tmp_path.iterdir() if str(path) in str(told.value))
+    assert artifact.load(former).classes == CLASSES
+    with artifact.new_model_folder(model) as temporary:
+        (temporary / "new").touch()
+    assert [path.name for path in model.iterdir()] == ["new"]
+    assert not former.exists()
 
 
 def test_a_network_that_exports_wrongly_is_not_saved(tmp_path, network, monkeypatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import tomllib
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from headstart.cli import fit, recipes, summary
 from headstart.core.errors import HeadstartError, SettingError
 from headstart.learn.augment import make_augmentation
 from headstart.learn.classifier import ImageClassifier
+from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.recipes import LABELS, load_recipe, recipe_names
 
 CONSTRUCTOR = inspect.signature(ImageClassifier).parameters
@@ -210,6 +212,13 @@ def test_an_option_that_cannot_be_read_says_how_to_write_it(arguments: list[str]
 def test_an_impossible_training_setting_is_one_clear_error(values: str) -> None:
     with pytest.raises(HeadstartError, match="training"):
         ImageClassifier(**given("--training", values))._check()
+
+
+def test_an_unknown_training_setting_is_told_with_the_nearest_and_the_help_lists_all() -> None:
+    with pytest.raises(SettingError, match="'epochz': did you mean 'epochs'.*`headstart fit --help` lists all"):
+        ImageClassifier(**given("--training", "epochz=3"))._check()
+    listed = " ".join(CliRunner().invoke(fit.command, ["--help"]).stdout.split()).split("Settings of --training: ")[1]
+    assert set(listed.rstrip(".").split(", ")) == {field.name for field in fields(TrainingSettings)}
 
 
 def outline(*arguments: str) -> dict[str, Any]:

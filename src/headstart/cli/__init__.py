@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from headstart.core.errors import HeadstartError
+from headstart.core.errors import HeadstartError, unknown_name
 
 VERBS = {
     "fit": "Learn a classifier from a folder of labelled pictures.",
@@ -45,6 +45,14 @@ class LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"headstart.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; an unknown one is told with the nearest."""
+        if args[0] not in VERBS:
+            raise unknown_name("command", args[0], VERBS, "`headstart --help`")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the verbs without importing them."""
         with formatter.section("Commands"):
@@ -72,11 +80,10 @@ def main(arguments: list[str] | None = None) -> Any:
         _fail(f"{error.format_message().rstrip('.')}. `{command} --help` tells what it takes.", 2)
     except click.ClickException as error:
         _fail(error.format_message(), 2)
-    except (KeyboardInterrupt, click.Abort):
-        _fail(
-            "interrupted; nothing half-written is left. The same command continues from the features cached so far.",
-            INTERRUPTED,
-        )
+    except (KeyboardInterrupt, click.Abort) as stop:
+        # click turns the one into the other, which has no text.
+        how = str(stop.__cause__ or stop) or "The same command continues from the features cached so far."
+        _fail(f"interrupted; nothing half-written is left. {how}", INTERRUPTED)
     except BrokenPipeError:  # `headstart … | head`
         sys.stderr.close()
         sys.exit(0)

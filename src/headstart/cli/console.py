@@ -10,6 +10,8 @@ from typing import Any
 from headstart.core.progress import Progress
 from headstart.core.text import shown
 
+# Steps that every epoch runs anew: its own line tells of them.
+_OF_EPOCHS = ("train",)
 _EPOCH = {"loss": "loss", "accuracy": "accuracy", "val_loss": "val loss", "val_accuracy": "val accuracy"}
 
 
@@ -61,7 +63,7 @@ class ConsoleProgress(Progress):
                 done_last = done
 
             yield remember
-            if not self._quiet and done_last:
+            if not self._quiet and done_last and name not in _OF_EPOCHS:
                 seconds = time.perf_counter() - start
                 self._console.print(f"{name}: {done_last:,} {unit} in {seconds:.1f} s", markup=False)
             return

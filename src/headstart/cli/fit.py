@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from click.core import ParameterSource
 
 from headstart.cli.options import layers, named_numbers, named_values, names, side_or_sides, whole_numbers
 from headstart.core.errors import SettingError, unknown_name
+from headstart.learn.finetune.settings import TrainingSettings
 
 # Options that are not parameters of `ImageClassifier`.
 OWN = ("data", "out", "recipe", "config", "resume", "log", "report", "quiet", "as_json")
@@ -86,7 +88,7 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
     return read(ctx, option, value)
 
 
-@click.command("fit")
+@click.command("fit", epilog=f"Settings of --training: {', '.join(field.name for field in fields(TrainingSettings))}.")
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), help="Folder for the model.  [default: NAME-model]")
 @click.option("--recipe", help="A tutorial by name; `headstart recipes` lists them. Other options change it.")

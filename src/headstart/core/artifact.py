@@ -9,6 +9,7 @@ history.csv, report.html, README.md and others as the method writes them
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import os
@@ -70,6 +71,11 @@ def read_description(folder: Path) -> dict[str, Any]:
         if not isinstance(description["files"], dict):
             raise TypeError("files are of the wrong type")
     except (FileNotFoundError, NotADirectoryError):
+        if not folder.exists() and (former := _set_aside(folder)):
+            raise ModelError(
+                f"{folder} is not there: replacing it was interrupted. The model that stood there is {former[0]}: "
+                "rename it back, or fit again."
+            ) from None
         raise ModelError(
             f"{folder} is no model folder: it has no {DESCRIPTION}. Name a folder that `headstart fit` wrote."
         ) from None
@@ -100,6 +106,9 @@ def check_description(description: Any, source: Path) -> dict[str, Any]:
     classes = description["classes"]
     if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
         raise TypeError("classes are of the wrong type")
+    data = description.get("data", {})
+    if not isinstance(data, dict) or not isinstance(data.get("training_digests", []), list):
+        raise TypeError("data or their training_digests are of the wrong type")
     return dict(description)
 
 
@@ -162,19 +171,29 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def _take_place(temporary: Path, target: Path) -> None:
-    """Put a complete folder in the place of another; whatever happens between, one of the two stands there."""
+    """Put a complete folder in the place of another.
+
+    Two renames are not one: a kill between them leaves the former model set aside, which `load` then says, and which
+    goes once a model stands there again.
+    """
     os.chmod(temporary, 0o755)
-    replaced = temporary.with_suffix(".old")
-    if not target.exists():
+    if target.exists():
+        replaced = temporary.with_suffix(".old")
+        target.rename(replaced)
+        try:
+            temporary.rename(target)
+        except BaseException:
+            replaced.rename(target)
+            raise
+    else:
         temporary.rename(target)
-        return
-    target.rename(replaced)
-    try:
-        temporary.rename(target)
-    except BaseException:
-        replaced.rename(target)
-        raise
-    shutil.rmtree(replaced, ignore_errors=True)
+    for former in _set_aside(target):
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _set_aside(target: Path) -> list[Path]:
+    """Return what stood at `target` and was set aside to be replaced."""
+    return list(target.parent.glob(f".{glob.escape(target.name)}.*.old"))
 
 
 def check_target(target: Path) -> None:

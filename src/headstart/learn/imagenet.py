@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 from headstart.core import artifact, settings
-from headstart.core.errors import ModelError, WeightsError
+from headstart.core.errors import CacheError, ModelError, WeightsError
 from headstart.core.predictor import Predictor
 
 
@@ -25,6 +26,7 @@ def imagenet_predictor(name: str, *, weights: str | None = None) -> Predictor:
     Raises:
         WeightsError: The weights cannot be had, or bring no ImageNet classes.
         SettingError: There is no such backbone.
+        CacheError: The cache cannot be written.
     """
     source = artifact.file_sha256(Path(weights)) if weights and Path(weights).is_file() else "usual"
     identity = hashlib.sha256(json.dumps([name, source, artifact.FORMAT_VERSION]).encode()).hexdigest()[:16]
@@ -34,8 +36,21 @@ def imagenet_predictor(name: str, *, weights: str | None = None) -> Predictor:
             return artifact.load(folder)
         except ModelError:  # damaged: made again below
             shutil.rmtree(folder, ignore_errors=True)
+    _check_cache(folder.parent)
     _write(folder, name, weights)
     return artifact.load(folder)
+
+
+def _check_cache(folder: Path) -> None:
+    """Raise CacheError, before any work, where the cache cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise CacheError(
+            f"{folder}, where the ImageNet model of a backbone is kept, cannot be written: {error.strerror}. Set "
+            "HEADSTART_CACHE to a folder that can be written."
+        ) from error
 
 
 def _write(folder: Path, name: str, weights: str | None) -> None:

@@ -24,6 +24,7 @@ from headstart.core.progress import Progress
 from headstart.core.runtime import Precision
 from headstart.learn.augment import Augmentation, view_generator
 from headstart.learn.features.engines import Engine, choose_device, choose_engine, choose_precision, graph_file
+from headstart.learn.features.memory import check_memory
 from headstart.learn.features.store import Store, make_room
 
 if TYPE_CHECKING:
@@ -104,15 +105,18 @@ def extract(
         progress: Is shown the pictures done.
 
     Raises:
+        SettingError: The memory is too small for the network's output; activations before a stage are read in parts.
         DataError: Pictures cannot be read, or have changed; the message names them.
         CacheError: The cache cannot be written.
     """
     how, progress = how or FeatureSettings(), progress or Progress()
     device = choose_device(how.device)
     precision = choose_precision(how.precision, device)
+    shape = network_shape(backbone, cut)
+    if cut is None:
+        check_memory(len(pictures), how.views, shape)
     digests = digests or _digests(pictures)
     keys = tuple(tuple(_key(d, view, how) for view in range(how.views)) for d in digests)
-    shape = network_shape(backbone, cut)
     engine: Engine | None = None
     precision, store, work = _fullest(backbone, cut, precision, shape, keys)
     if work:

@@ -34,6 +34,7 @@ EXPLODED = 50.0
 PLATEAU_EPOCHS = 2
 VALIDATION_BATCH = 64
 _KEPT = "The last checkpoint is kept."
+_STOPPED = "The same command with --resume (resume=True) continues the fine-tuning from here."
 
 Tensors = dict[str, torch.Tensor]
 OnEpoch = Callable[[dict[str, float]], None]
@@ -183,7 +184,7 @@ def train(
                     if stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
                         save()
                     if stop:
-                        raise KeyboardInterrupt
+                        raise KeyboardInterrupt(_STOPPED)
             row = finish_epoch(job, settings, run, average, optimizer.param_groups[0]["lr"])
             if run.since_best == 0:
                 best = clone(average) if average else copy_tensors(network)
@@ -191,7 +192,7 @@ def train(
             if on_epoch is not None:
                 on_epoch(row)
             if should_stop():
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(_STOPPED)
     if run.epoch < epochs:
         progress.note(f"Stopped after epoch {run.epoch}: no better validation for {settings.patience} epochs.")
     return Result(best, tuple(run.history), resumed_at)

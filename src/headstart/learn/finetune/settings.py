@@ -125,7 +125,7 @@ def make_settings(values: dict[str, Any] | TrainingSettings | None) -> TrainingS
     known = [field.name for field in fields(TrainingSettings)]
     for name in values or {}:
         if name not in known:
-            raise unknown_name("training setting", name, known, "the documentation of TrainingSettings")
+            raise unknown_name("training setting", name, known, "`headstart fit --help`")
     given = {name: _whole(name, value) for name, value in (values or {}).items()}
     if isinstance(given.get("unfreeze"), (list, tuple)) and given.get("epochs") is not None:
         raise SettingError(
@@ -143,7 +143,7 @@ def complete(settings: TrainingSettings, pictures: int, stages: tuple[str, ...])
 
     As in BiT's HyperRule (Kolesnikov et al. 2020, arXiv:1912.11370, section 3.3) only the size of the data decides,
     so that no search is needed: more pictures allow more layers and need fewer passes. The numbers are ours, since
-    BiT's (500 steps of 512 pictures at the least) are days of a laptop; docs/experiments.md has what they rest on.
+    BiT's (500 steps of 512 pictures at the least) are days of a laptop.
 
     | training pictures | unfrozen, of the stages | epochs |
     |---|---|---|

@@ -149,10 +149,10 @@ def open_sources(
     needed = _bytes(backbone, cut, len(train.paths) * how.views + len(validation.paths))
     if needed <= settings.cache_limit():
         try:
-            return (
-                CachedSource(_extract(train, backbone, how, cut, progress), how.views),
-                CachedSource(_extract(validation, backbone, plain, cut, progress), 1),
-            )
+            learned = _extract(train, backbone, how, cut, progress)
+            # A precision that was refused for the one is not tried, and told, again for the other.
+            judged = _extract(validation, backbone, replace(plain, precision=learned.precision), cut, progress)
+            return CachedSource(learned, how.views), CachedSource(judged, 1)
         except CacheError as error:  # other activations of the same layers fill it, or the disk is full
             reason = str(error)
     else:

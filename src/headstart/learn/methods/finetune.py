@@ -115,6 +115,8 @@ def fit_finetune(
     if start.validation is None:
         progress.note("There are too few pictures to validate fine-tuning: the frozen backbone is kept.")
         return start
+    if start.features["precision"] == "float32":  # bfloat16 is not there, or was refused for the whole network
+        how = replace(how, precision="float32")
     how = choose_views(how, int(settings.epochs or 1), pixels=layers.cut == backbone.stages[0], progress=progress)
     device = torch.device(choose_device(how.device))
     task = Task(prepared, backbone, layers, start, how, settings, class_weight, seed, device)

@@ -1,0 +1,50 @@
+"""Whether features fit into memory: asked before hours of extraction, instead of being killed after them."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from headstart.core.errors import SettingError
+
+# The features themselves, and those of them that a head is fitted on.
+COPIES = 2
+_LIMIT = Path("/sys/fs/cgroup/memory.max")
+_STATE = Path("/proc/meminfo")
+
+
+def check_memory(pictures: int, views: int, shape: tuple[int, ...]) -> None:
+    """Raise SettingError if the features of so many pictures and views cannot be held in memory.
+
+    Args:
+        pictures: How many.
+        views: Of each picture.
+        shape: Of the float32 features of one view.
+    """
+    width = math.prod(shape)
+    needed, there = COPIES * 4 * pictures * views * width, available()
+    if there is not None and needed > there:
+        raise SettingError(
+            f"{pictures:,} pictures x {views:,} views x {width:,} features take {needed / 1e9:.1f} GB of memory, and "
+            f"{there / 1e9:.1f} GB are free: choose pooling avg or max, a smaller image_size, fewer views, or a "
+            "backbone with fewer features."
+        )
+
+
+def available() -> int | None:
+    """Return the bytes of memory that can still be had, without swapping; None where the system does not say.
+
+    Linux tells what is free or can be freed; elsewhere it is the memory that is built in. A container's limit counts.
+    """
+    found = []
+    try:
+        lines = dict(line.split(":", 1) for line in _STATE.read_text().splitlines())
+        found.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    except (OSError, KeyError, ValueError):
+        if hasattr(os, "sysconf") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(os.sysconf_names):
+            found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError, ValueError):  # there is none, or it is "max"
+        found.append(int(_LIMIT.read_text()))
+    return min(found, default=None)
