@@ -16,7 +16,9 @@ from torch.nn import functional
 from headstart.core.errors import CacheError, TrainingError
 from headstart.core.progress import Progress
 from headstart.learn.finetune import checkpoint, loop, precision
-from headstart.learn.finetune.loop import Job, Result, loss_of, make_optimizer, train
+from headstart.learn.finetune.loop import Job, Result, train
+from headstart.learn.finetune.loss import loss_of
+from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.settings import TrainingSettings, complete
 
 COUNT, CLASSES, VIEWS = 21, 3, 2
@@ -300,17 +302,15 @@ def test_the_weighted_smoothed_loss_is_the_sum_written_out() -> None:
     rng = np.random.default_rng(0)
     logits, weights = rng.normal(size=(5, CLASSES)), np.array([0.5, 1.0, 2.0])
     targets = rng.dirichlet(np.ones(CLASSES), 5)
-    job = make_job(weights=torch.tensor(weights))
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     for smoothing in (0.0, 0.1):
         smoothed = targets * (1 - smoothing) + smoothing / CLASSES
         expected = -(weights * smoothed * log_p).sum(1).mean()
-        found = loss_of(job, torch.tensor(logits), torch.tensor(targets), smoothing)
+        found = loss_of(*map(torch.tensor, (logits, targets)), "softmax", torch.tensor(weights), smoothing)
         assert float(found) == pytest.approx(expected)
-    sigmoid = replace(job, loss="sigmoid", class_weights=None)
     p = 1 / (1 + np.exp(-logits))
     expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
-    assert float(loss_of(sigmoid, torch.tensor(logits), torch.tensor(targets), 0.0)) == pytest.approx(expected)
+    assert float(loss_of(*map(torch.tensor, (logits, targets)), "sigmoid")) == pytest.approx(expected)
 
 
 def test_gradients_are_clipped_to_the_norm_asked_for(monkeypatch) -> None:

@@ -8,9 +8,9 @@ from tiny_backbones import tiny_backbone
 from torch import nn
 
 from headstart.core.errors import SettingError
+from headstart.learn.finetune.optimizer import parameter_groups
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.unfreezing import Phase, apply_phase, frozen_tensors, module_name, plan
-from headstart.learn.methods.finetune import parameter_groups
 from headstart.networks import Backbone, load_backbone
 
 TINY = ("test_efficientnet", "test_resnet", "test_vit", "test_convnext")

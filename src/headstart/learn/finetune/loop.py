@@ -18,16 +18,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from headstart.core.errors import CacheError, TrainingError
 from headstart.core.labels import mean_average_precision
 from headstart.core.progress import Progress
 from headstart.learn.finetune import checkpoint
+from headstart.learn.finetune.loss import count_right, loss_of
 from headstart.learn.finetune.mixing import mix
+from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.schedule import factor
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import Source
+from headstart.learn.finetune.tensors import Tensors, clone, copy_tensors, update_average
 
 # Guessing among a million classes gives ln(1,000,000) = 14.
 EXPLODED = 50.0
@@ -36,7 +38,6 @@ VALIDATION_BATCH = 64
 _KEPT = "The last checkpoint is kept."
 _STOPPED = "The same command with --resume (resume=True) continues the fine-tuning from here."
 
-Tensors = dict[str, torch.Tensor]
 OnEpoch = Callable[[dict[str, float]], None]
 
 
@@ -141,7 +142,9 @@ def train(
     optimizer = make_optimizer(job.groups, settings)
     peaks = [float(group["lr"]) for group in optimizer.param_groups]
     run, average, best = Run(), copy_tensors(network) if settings.ema else {}, copy_tensors(network)
-    resumed_at, saved_at = None, time.monotonic()
+    found = continued(folder, network, optimizer, epochs, progress) if resume and folder is not None else None
+    run, average, best = found or (run, average, best)
+    resumed_at, saved_at = run.epoch if found else None, time.monotonic()
 
     def save() -> None:
         nonlocal saved_at
@@ -149,16 +152,6 @@ def train(
             state = {"run": vars(run), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
             checkpoint.save(folder, {**state, "average": average, "best": best})
         saved_at = time.monotonic()
-
-    if resume and folder is not None:
-        saved = checkpoint.load(folder)
-        if saved is None:
-            progress.note("There was no checkpoint of these pictures and settings to resume: training began anew.")
-        else:
-            run, average, best = restore(saved, network, optimizer, folder)
-            resumed_at = run.epoch
-            where = f"in epoch {run.epoch + 1} of {epochs}, after {run.step_in_epoch} of its steps"
-            progress.note(f"Resumed {where if run.epoch < epochs else 'after the last epoch'}.")
 
     with checkpoint.stop_between_steps() as should_stop, own_random_state(), short_memory_is_explained(settings):
         while run.epoch < epochs and not (settings.patience and run.since_best >= settings.patience):
@@ -217,7 +210,7 @@ def take_step(
     mixed_x, mixed_y = mix(x, y, settings)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         logits = job.network(mixed_x).float()
-    loss = loss_of(job, logits, mixed_y, settings.label_smoothing)
+    loss = loss_of(logits, mixed_y, job.loss, job.class_weights, settings.label_smoothing)
     value = float(loss.detach())
     check_finite("loss", value, run, settings)
     optimizer.zero_grad(set_to_none=True)
@@ -276,7 +269,7 @@ def validate(job: Job, average: Tensors) -> tuple[float, float, float]:
     said = []
     for rows, logits in validation_logits(job):
         y = job.validation_targets[rows]
-        loss += float(loss_of(job, logits, y, 0.0)) * len(rows)
+        loss += float(loss_of(logits, y, job.loss, job.class_weights)) * len(rows)
         right += count_right(logits, y, job.loss)
         said.append(logits.cpu())
     if average:
@@ -299,25 +292,6 @@ def validation_logits(job: Job) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         yield torch.from_numpy(rows).to(job.device), logits
 
 
-def loss_of(job: Job, logits: torch.Tensor, targets: torch.Tensor, smoothing: float) -> torch.Tensor:
-    """Return the mean cross-entropy of logits `(n, c)` with float targets `(n, c)`, classes weighted.
-
-    Weighted means: the part of each class in a picture's target counts by the class's weight; the mean is over the
-    pictures (torch's definition for targets that are probabilities).
-    """
-    if job.loss == "sigmoid":
-        smoothed = targets * (1 - smoothing) + smoothing / 2
-        return functional.binary_cross_entropy_with_logits(logits, smoothed, weight=job.class_weights)
-    return functional.cross_entropy(logits, targets, weight=job.class_weights, label_smoothing=smoothing)
-
-
-def count_right(logits: torch.Tensor, targets: torch.Tensor, loss: str) -> float:
-    """Return how many pictures are named right; with several labels a picture counts by its share of right ones."""
-    if loss == "sigmoid":
-        return float(((logits > 0) == (targets > 0.5)).float().mean(dim=1).sum())
-    return float((logits.argmax(dim=1) == targets.argmax(dim=1)).sum())
-
-
 def check_finite(what: str, value: float, run: Run, settings: TrainingSettings) -> None:
     """Raise TrainingError if a loss or gradient is not a number, or a loss is far above what guessing gives."""
     if math.isfinite(value) and (value <= EXPLODED or "loss" not in what):
@@ -330,40 +304,33 @@ def check_finite(what: str, value: float, run: Run, settings: TrainingSettings) 
     )
 
 
-def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Return the optimizer; weights decay, but not biases and the scales and shifts of normalisation (1-D)."""
-    split = [
-        {"params": chosen, "lr": group["lr"], "weight_decay": decay}
-        for group in groups
-        for chosen, decay in (
-            ([p for p in group["params"] if p.ndim > 1], settings.weight_decay),
-            ([p for p in group["params"] if p.ndim <= 1], 0.0),
-        )
-        if chosen
-    ]
-    if settings.optimizer == "sgd":
-        return torch.optim.SGD(split, momentum=settings.momentum)
-    return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(split)
+def continued(
+    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, progress: Progress
+) -> tuple[Run, Tensors, Tensors] | None:
+    """Put the checkpoint of a run into network and optimizer; return the run, the averaged and the best weights.
 
-
-def restore(
-    saved: dict[str, Any], network: nn.Module, optimizer: torch.optim.Optimizer, folder: Path
-) -> tuple[Run, Tensors, Tensors]:
-    """Put a checkpoint into network and optimizer; return the run, the averaged and the best weights.
+    Where there is no checkpoint that is said, and None is returned.
 
     Raises:
-        CacheError: It belongs to another network.
+        CacheError: It is damaged or belongs to another network.
     """
+    saved = checkpoint.load(folder)
+    if saved is None:
+        progress.note("There was no checkpoint of these pictures and settings to resume: training began anew.")
+        return None
     try:
         network.load_state_dict(saved["network"])
         optimizer.load_state_dict(saved["optimizer"])
         own = network.state_dict()
         average = {name: tensor.to(own[name].device) for name, tensor in saved["average"].items()}
-        return Run(**saved["run"]), average, saved["best"]
+        run, best = Run(**saved["run"]), saved["best"]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CacheError(
             f"the checkpoint in {folder} does not fit this network: delete it, or begin anew without resume."
         ) from error
+    where = f"in epoch {run.epoch + 1} of {epochs}, after {run.step_in_epoch} of its steps"
+    progress.note(f"Resumed {where if run.epoch < epochs else 'after the last epoch'}.")
+    return run, average, best
 
 
 def batches_of_epoch(count: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -381,26 +348,6 @@ def batches_of_epoch(count: int, size: int, seed: int, epoch: int) -> list[np.nd
 def seed_step(seed: int, step: int) -> None:
     """Seed torch's global generators, which dropout and mixing draw from, for one step."""
     torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1)
-
-
-def copy_tensors(network: nn.Module) -> Tensors:
-    """Return copies of all parameters and buffers that a checkpoint has."""
-    return clone(network.state_dict())
-
-
-def clone(tensors: Tensors) -> Tensors:
-    """Return copies of tensors."""
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
-
-
-def update_average(average: Tensors, network: nn.Module, decay: float) -> None:
-    """Move the averaged weights towards the network's (Polyak and Juditsky 1992); whole numbers are copied."""
-    if average:
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point():
-                average[name].lerp_(tensor, 1 - decay)
-            else:
-                average[name].copy_(tensor)
 
 
 def as_inputs(inputs: np.ndarray, device: torch.device) -> torch.Tensor:

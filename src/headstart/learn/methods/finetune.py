@@ -29,7 +29,9 @@ from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune import checkpoint, precision
 from headstart.learn.finetune.estimate import seconds_needed
 from headstart.learn.finetune.loop import Job, OnEpoch, Result, short_memory_is_explained, train, validation_logits
+from headstart.learn.finetune.loss import class_weights
 from headstart.learn.finetune.mixing import has_rectangles
+from headstart.learn.finetune.optimizer import parameter_groups
 from headstart.learn.finetune.settings import TrainingSettings, complete
 from headstart.learn.finetune.source import Pictures, Source, open_sources
 from headstart.learn.finetune.unfreezing import POOL, Plan, apply_phase, frozen_tensors, module_name, plan
@@ -247,45 +249,6 @@ def make_job(task: Task, progress: Progress) -> tuple[Job, TrainingSettings]:
         progress.note(f"CutMix needs maps, and the inputs of {layers.cut} are tokens: it is off. mixup works there.")
     name = checkpoint.run_folder({**_network_identity(task), "batch": sample.shape}).name
     return job, replace(settings, precision=precision.choose(settings.precision, network, sample, device, name))
-
-
-def parameter_groups(
-    backbone: Backbone, layers: Plan, head: nn.Module, settings: TrainingSettings
-) -> list[dict[str, Any]]:
-    """Return the head's and each learning stage's parameters with their peak learning rates.
-
-    The topmost learning stage, and what follows it before the head, have `backbone_learning_rate`; each learning
-    stage below has `layer_decay` times the rate of the one above. Stages that a gradual schedule unfreezes later
-    are there from the start: without gradients the optimizer leaves them alone.
-    """
-    groups: list[dict[str, Any]] = [{"params": list(head.parameters()), "lr": float(settings.learning_rate or 0.0)}]
-    learning = {
-        id(parameter) for name in layers.modules() for parameter in backbone.network.get_submodule(name).parameters()
-    }
-    rate = float(settings.backbone_learning_rate or 0.0)
-    for name in (POOL, *(module_name(stage) for stage in reversed(backbone.stages))):
-        chosen = [p for p in backbone.network.get_submodule(name).parameters() if id(p) in learning]
-        if chosen:
-            groups.append({"params": chosen, "lr": rate})
-            if name != POOL:
-                rate *= settings.layer_decay
-    return groups
-
-
-def class_weights(wanted: ClassWeight, targets: np.ndarray, classes: int) -> torch.Tensor | None:
-    """Return float32 `(classes,)` weights, or None; `balanced` is n / (classes x count), as in scikit-learn.
-
-    They are scaled so that their mean over the training pictures is 1: weights change what counts for how much, not
-    how long the steps are.
-    """
-    if wanted is None:
-        return None
-    counts = np.bincount(targets, minlength=classes)
-    if isinstance(wanted, str):
-        weights = len(targets) / (classes * np.maximum(counts, 1))
-    else:
-        weights = np.array([float(wanted.get(index, 1.0)) for index in range(classes)])
-    return torch.from_numpy((weights * len(targets) / max((weights * counts).sum(), 1e-12)).astype(np.float32))
 
 
 def judge(job: Job, task: Task) -> tuple[Evaluation, Outcomes]:

@@ -7,7 +7,7 @@ training and validation pictures together, since by then nothing is left to choo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,71 @@ FOLDS, REPEATS = 5, 5
 MAX_CROSSED, MAX_CROSSED_EPOCHS = 5000, 1000
 
 
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What heads are fitted on, and how.
+
+    Attributes:
+        x: Features, float32 `(n, v, d)`; the first of the v views is the plain picture.
+        y: Targets of the n pictures: int64 `(n,)`, or bool `(n, c)`.
+        groups: int64 `(n,)`: pictures with the same number belong together.
+        paths: Of the n pictures.
+        classes: c names.
+        activation: `softmax`, or `sigmoid` for several labels a picture.
+        class_weight: None, `balanced`, or a weight for each class index.
+        seed: Of everything that a head draws.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+    paths: tuple[str, ...]
+    classes: tuple[str, ...]
+    activation: str
+    class_weight: ClassWeight
+    seed: int
+
+    def fit(
+        self, head: Head, rows: np.ndarray, held_out: np.ndarray | None = None, seed: int | None = None
+    ) -> FittedHead:
+        """Fit a head on some of the pictures in all views; those held out are for choosing, in their plain view."""
+        pair = None if held_out is None or not len(held_out) else (self.x[held_out, 0], self.y[held_out])
+        return head.fit(
+            self.x[rows],
+            self.y[rows],
+            len(self.classes),
+            groups=self.groups[rows],
+            class_weight=self.class_weight,
+            seed=self.seed if seed is None else seed,
+            validation=pair,
+        )
+
+    def probabilities(self, fitted: FittedHead, rows: np.ndarray) -> np.ndarray:
+        """Return what a head says of some of the pictures in their plain view, float32 `(rows, c)`."""
+        return probabilities(fitted.module, self.x[rows, 0], self.activation)
+
+    def outcomes(self, rows: np.ndarray, named: np.ndarray) -> Outcomes:
+        """Return what was said of some of the pictures."""
+        return Outcomes(self.classes, tuple(self.paths[row] for row in rows), self.y[rows], named)
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A fitted head, and what is known of it; the attributes with the names of `Trained`'s mean the same.
+
+    Attributes:
+        fitted: The head that had not seen the validation pictures.
+        final: The head to save, which has.
+    """
+
+    fitted: FittedHead
+    final: FittedHead
+    validation: Evaluation | None = None
+    cross_validation: Evaluation | None = None
+    held_out: Outcomes | None = None
+    crossed: Outcomes | None = None
+
+
 def fit_frozen(
     prepared: Prepared,
     backbone: Backbone,
@@ -56,64 +121,33 @@ def fit_frozen(
         progress: Is shown the steps.
 
     Raises:
+        SettingError: The memory is too small for the features.
         DataError: The features cannot be learned from.
     """
     progress = progress or Progress()
     split, dataset = prepared.split, prepared.dataset
-    train, validation = split.train, split.validation
-    rows = np.arange(len(dataset.paths)) if prepared.cross_validate else np.concatenate([train, validation])
-    features = extract(
-        [dataset.paths[row] for row in rows],
-        backbone,
-        how,
-        digests=[prepared.records[row].digest for row in rows],
-        progress=progress,
-    )
-    x, y = features.read(), dataset.targets[rows]
-    num_classes, activation = len(dataset.classes), dataset.activation
-
-    def fit(inside: np.ndarray, held_out: np.ndarray | None = None) -> FittedHead:
-        pair = None if held_out is None or not len(held_out) else (x[held_out, 0], y[held_out])
-        return head.fit(
-            x[inside],
-            y[inside],
-            num_classes,
-            groups=split.units[rows][inside],
-            class_weight=class_weight,
-            seed=seed,
-            validation=pair,
-        )
-
-    def outcomes(held_out: np.ndarray, named: np.ndarray) -> Outcomes:
-        return Outcomes(dataset.classes, tuple(dataset.paths[row] for row in rows[held_out]), y[held_out], named)
-
-    judged = crossed = said = all_said = None
-    with progress.step("fit head"), few_threads(x):
+    everything = np.arange(len(dataset.paths))
+    rows = everything if prepared.cross_validate else np.concatenate([split.train, split.validation])
+    paths = tuple(dataset.paths[row] for row in rows)
+    digests = [prepared.records[row].digest for row in rows]
+    features = extract(paths, backbone, how, digests=digests, progress=progress)
+    targets, units = dataset.targets[rows], split.units[rows]
+    material = Material(features.read(), targets, units, paths, dataset.classes, dataset.activation, class_weight, seed)
+    with progress.step("fit head"), few_threads(material.x):
         if prepared.cross_validate:
-            crossed, named = _cross_validate(prepared, head, x, class_weight=class_weight, seed=seed)
-            said = all_said = outcomes(rows, named)
-            fitted = final = fit(rows)
+            judged = _fit_on_all(prepared, head, material)
         else:
-            inside, held_out = np.arange(len(train)), np.arange(len(train), len(rows))
-            fitted = final = fit(inside, held_out)
-            if len(held_out):
-                named = probabilities(fitted.module, x[held_out, 0], activation)
-                judged, said = evaluate(y[held_out], named, dataset.classes, seed=seed), outcomes(held_out, named)
-                final = fit(np.arange(len(rows)))
-            if len(rows) <= (MAX_CROSSED_EPOCHS if fitted.history else MAX_CROSSED):
-                settled = settle(head, fitted.chosen)
-                judge = _name_each_once(settled, x, y, num_classes, split.units[rows], class_weight, seed, activation)
-                all_said = outcomes(*judge)
+            judged = _fit_and_validate(head, material, np.arange(len(split.train)))
     return Trained(
-        network=Classifier(backbone.network, final.module, activation=activation),
-        chosen=final.chosen,
-        validation=judged,
-        cross_validation=crossed,
-        history=fitted.history,
+        network=Classifier(backbone.network, judged.final.module, activation=dataset.activation),
+        chosen=judged.final.chosen,
+        validation=judged.validation,
+        cross_validation=judged.cross_validation,
+        history=judged.fitted.history,
         features={"precision": features.precision, "engine": features.engine, "computed": features.computed},
-        held_out=said,
-        crossed=all_said,
-        start=fitted.module,
+        held_out=judged.held_out,
+        crossed=judged.crossed,
+        start=judged.fitted.module,
         graph=backbone_graph(backbone) if choose_device(how.device) == "cpu" else None,
     )
 
@@ -132,53 +166,59 @@ def settle(head: Head, chosen: Mapping[str, Any]) -> Head:
     return replace(head, **{name: chosen[name] for name in open_ones if name in chosen})  # type: ignore[type-var]
 
 
-def _name_each_once(
-    head: Head,
-    x: np.ndarray,
-    y: np.ndarray,
-    num_classes: int,
-    groups: np.ndarray,
-    class_weight: ClassWeight,
-    seed: int,
-    activation: str,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows that could be held out, and their probabilities by heads that had not seen them."""
-    folds = deal_folds(y, groups, FOLDS, seed)
-    named = np.zeros((len(y), num_classes), np.float32)
+def _fit_and_validate(head: Head, material: Material, train: np.ndarray) -> Judged:
+    """Fit on the training pictures, which come first, judge on the others, and fit again on all."""
+    everything = np.arange(len(material.paths))
+    held_out = everything[len(train) :]
+    judged = said = crossed = None
+    fitted = final = material.fit(head, train, held_out)
+    if len(held_out):
+        named = material.probabilities(fitted, held_out)
+        judged = evaluate(material.y[held_out], named, material.classes, seed=material.seed)
+        said = material.outcomes(held_out, named)
+        final = material.fit(head, everything)
+    if len(everything) <= (MAX_CROSSED_EPOCHS if fitted.history else MAX_CROSSED):
+        crossed = _name_each_once(settle(head, fitted.chosen), material)
+    return Judged(fitted, final, validation=judged, held_out=said, crossed=crossed)
+
+
+def _fit_on_all(prepared: Prepared, head: Head, material: Material) -> Judged:
+    """Fit on all pictures, where they are too few to hold some out, and judge by cross-validation."""
+    figures, named = _cross_validate(prepared, head, material)
+    everything = np.arange(len(material.paths))
+    said, fitted = material.outcomes(everything, named), material.fit(head, everything)
+    return Judged(fitted, fitted, cross_validation=figures, held_out=said, crossed=said)
+
+
+def _name_each_once(head: Head, material: Material) -> Outcomes:
+    """Return what is said of the pictures that could be held out, by heads that had not seen them."""
+    folds = deal_folds(material.y, material.groups, FOLDS, material.seed)
+    named = np.zeros((len(material.y), len(material.classes)), np.float32)
     for fold in np.unique(folds[folds >= 0]):
-        inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        made = head.fit(x[inside], y[inside], num_classes, groups=groups[inside], class_weight=class_weight, seed=seed)
-        named[outside] = probabilities(made.module, x[outside, 0], activation)
+        outside = np.flatnonzero(folds == fold)
+        named[outside] = material.probabilities(material.fit(head, np.flatnonzero(folds != fold)), outside)
     held_out = np.flatnonzero(folds >= 0)
-    return held_out, named[held_out]
+    return material.outcomes(held_out, named[held_out])
 
 
-def _cross_validate(
-    prepared: Prepared, head: Head, x: np.ndarray, *, class_weight: ClassWeight, seed: int
-) -> tuple[Evaluation, np.ndarray]:
+def _cross_validate(prepared: Prepared, head: Head, material: Material) -> tuple[Evaluation, np.ndarray]:
     """Repeated stratified cross-validation: figures are means over the repeats; and the first repeat's probabilities.
 
     Every repeat names every picture once, by a head that did not see it; the interval is the mean of the
     repeats' intervals, since repeats share their pictures and do not make them more.
     """
-    dataset = prepared.dataset
-    y, everything = dataset.targets, np.arange(len(dataset.targets))
-    folds = cross_validation_folds(dataset, prepared.records, everything, folds=FOLDS, repeats=REPEATS, seed=seed)
+    y, classes, seed = material.y, material.classes, material.seed
+    everything = np.arange(len(y))
+    folds = cross_validation_folds(
+        prepared.dataset, prepared.records, everything, folds=FOLDS, repeats=REPEATS, seed=seed
+    )
     per_repeat = len(folds) // REPEATS
     evaluations, said = [], []
     for repeat in range(REPEATS):
-        named = np.zeros((len(y), len(dataset.classes)), np.float32)
+        named = np.zeros((len(y), len(classes)), np.float32)
         for inside, outside in folds[repeat * per_repeat : (repeat + 1) * per_repeat]:
-            fitted = head.fit(
-                x[inside],
-                y[inside],
-                len(dataset.classes),
-                groups=prepared.split.units[inside],
-                class_weight=class_weight,
-                seed=seed + repeat,
-            )
-            named[outside] = probabilities(fitted.module, x[outside, 0], dataset.activation)
-        evaluations.append(evaluate(y, named, dataset.classes, seed=seed))
+            named[outside] = material.probabilities(material.fit(head, inside, seed=seed + repeat), outside)
+        evaluations.append(evaluate(y, named, classes, seed=seed))
         said.append(named)
     figures = {
         name: Figure(
