@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,6 +144,21 @@ def class_folders(tmp_path: Path, make_picture: Callable[..., Path]) -> Callable
         return folder
 
     return make
+
+
+@pytest.fixture(scope="module")  # Playwright's event loop must not run on under the tests of other files
+def browser() -> Iterator[Any]:
+    """A headless browser, with a camera that shows a test picture; see `browsing` for its pages."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("needs chromium")
+    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=chromium, args=arguments + camera)
+        yield opened
+        opened.close()
 
 
 LABELS = {"circle": (210, 40, 40), "square": (40, 170, 60), "triangle": (50, 70, 220)}

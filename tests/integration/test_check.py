@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import asked_of_others, open_page
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -98,31 +99,12 @@ def test_a_wrong_option_is_told_before_or_without_writing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=chromium, args=arguments)
-        yield opened
-        opened.close()
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 def test_the_page_opens_without_errors_or_requests_and_fits_the_screen(
     browser: Any, written: dict[str, Any], width: int, scheme: str
 ) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    requests, errors = [], []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: errors.append(message.text))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(written["page"].as_uri())
-    assert [url for url in requests if not url.startswith("data:")] == [written["page"].as_uri()]
-    assert errors == []
+    page = open_page(browser, written["page"].as_uri(), width=width, color_scheme=scheme)
+    assert asked_of_others(page) == page.wrong == []
     assert page.title() == "messy: what may be the matter"  # no name became a script
     assert page.locator("section#duplicates .path").inner_text() == f"train/dots/{NASTY}"
     # A picture off the screen is not loaded until it is wanted.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import asked_of_others, open_page
 
 from headstart.classifier import ImageClassifier
 from headstart.cli import main
@@ -27,32 +28,13 @@ def model(tmp_path_factory: pytest.TempPathFactory, make_picture: Callable[..., 
     return root / "model"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=chromium, args=arguments)
-        yield opened
-        opened.close()
-
-
 @pytest.fixture(params=[(1280, "light"), (390, "dark")], ids=["desktop", "phone"])
 def page(request: pytest.FixtureRequest, browser: Any, model: Path) -> Iterator[Any]:
     """The report, open; whatever it asks for or complains about fails the test."""
     width, scheme = request.param
-    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    requests, errors = [], []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("console", lambda message: errors.append(message.text))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto((model / "report.html").as_uri())
+    page = open_page(browser, (model / "report.html").as_uri(), width=width, color_scheme=scheme)
     yield page
-    assert [url for url in requests if not url.startswith("data:")] == [(model / "report.html").as_uri()]
-    assert errors == []
+    assert asked_of_others(page) == page.wrong == []
     page.close()
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from browsing import asked_of_others, open_page
 from odd_pictures import encoded
 from PIL import Image
 from serving import serve_command, write_model
@@ -62,40 +62,20 @@ def pictures(tmp_path_factory: pytest.TempPathFactory, make_picture: Callable[..
     return [make_picture(folder / f"{kind}.jpg", kind, seed=3) for kind in ("dots", "stripes", "checks")]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=chromium, args=arguments + camera)
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
 def visit(browser: Any, address: str) -> Iterator[Callable[..., Any]]:
     """Open the page; when the test ends, nothing may have gone wrong in it or been asked of another host."""
     opened = []
 
     def make(url: str = address, **options: Any) -> Any:
-        page = browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
+        page = open_page(browser, url, **{"height": 900, **options})
         page.set_default_timeout(20_000)
-        page.requested, page.wrong = [], []
-        page.on("request", lambda request: page.requested.append(urlsplit(request.url)))
-        page.on("console", lambda message: page.wrong.append(message.text))
-        page.on("pageerror", lambda error: page.wrong.append(str(error)))
-        page.goto(url)
-        page.host = urlsplit(url).netloc
         opened.append(page)
         return page
 
     yield make
     for page in opened:
-        assert {one.netloc for one in page.requested if one.scheme not in ("data", "blob")} == {page.host}
+        assert asked_of_others(page) == []
         assert [text for text in page.wrong if OF_THE_BROWSER not in text] == []
         page.close()
 
@@ -121,7 +101,7 @@ def text(one: Any, part: str) -> str:
 def test_several_pictures_are_answered_as_the_predictor_does_and_fit_the_screen(
     visit: Callable[..., Any], models: tuple[Path, ...], pictures: list[Path], width: int, scheme: str
 ) -> None:
-    page = visit(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = visit(width=width, height=844, color_scheme=scheme)
     page.set_input_files("#files", pictures)
     wait(page, "done", count=3)
     predictor = artifact.load(models[0])
@@ -288,7 +268,7 @@ def test_the_heat_map_is_laid_over_the_picture_and_taken_away(visit: Callable[..
     page = visit()
     page.set_input_files("#files", pictures[0])
     (one,) = wait(page, "done", count=1)
-    before = [address for address in page.requested if "heat_map" in address.query]
+    before = [address for address in page.requested if "heat_map" in urlsplit(address).query]
     button = one.get_by_role("button", name="Where it looked")
     button.click()
     one.locator(".heat:visible").wait_for()
