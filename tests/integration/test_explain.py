@@ -24,6 +24,8 @@ from headstart.learn.methods import finetune
 from headstart.learn.similar import TrainingPictures
 from headstart.networks import load_network
 from headstart.use.explain import gradcam, occlusion
+from headstart.use.exporters import exporter
+from headstart.use.exporters.contract import How
 
 
 @pytest.fixture(scope="module")
@@ -130,10 +132,20 @@ def test_a_model_without_its_weights_is_explained_by_occlusion_alone(model, data
     picture = data / "dots" / "dots-0.jpg"
     with pytest.raises(ModelError, match=r"weights.safetensors cannot be read"):
         headstart.explain(tmp_path / "model", picture, method="gradcam")
-    (one,) = headstart.explain(tmp_path / "model", picture, method="occlusion")
-    assert one.error is None
+    (one,) = headstart.explain(tmp_path / "model", picture)
+    assert (one.error, one.method) == (None, "occlusion")
     assert one.heat.shape == (96, 128)
     assert np.isnan(one.heat[0]).all()  # the crop leaves it out
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino", "bundle"])
+def test_an_exported_model_is_explained_by_occlusion_which_needs_no_torch_network(form, model, data, tmp_path) -> None:
+    exporter(form).export(load(model), tmp_path, How())
+    done = run(tmp_path, data / "dots" / "dots-0.jpg", "--out", tmp_path / "out", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["method"] == "occlusion"
+    with pytest.raises(ModelError, match="no model folder"):
+        headstart.explain(tmp_path, data / "dots" / "dots-0.jpg", method="gradcam")
 
 
 def test_after_fit_the_most_similar_training_pictures_come_from_the_cache(model, data) -> None:

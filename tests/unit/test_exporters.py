@@ -366,15 +366,35 @@ def test_a_bundle_runs_where_there_is_nothing_but_its_requirements(predictor, mo
             if not (packages / top).exists():
                 (packages / top).symlink_to(Path(str(there.locate_file(top))))
     python = tmp_path / "venv" / "bin" / "python"
+    assert_runs_alone(python, place / "bundle", model, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_bundle_runs_where_pip_installed_its_requirements_and_nothing_else(predictor, model, tmp_path) -> None:
+    """In a new virtual environment; skipped where pip reaches no packages, which it says itself."""
+    export_model(predictor, tmp_path / "bundle", "bundle")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    requirements = tmp_path / "bundle" / "requirements.txt"
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", requirements]
+    done = subprocess.run(install, capture_output=True, text=True)
+    if "Failed to establish a new connection" in done.stderr or "Temporary failure in name" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    assert_runs_alone(python, tmp_path / "bundle", model, tmp_path)
+
+
+def assert_runs_alone(python: Path, bundle: Path, model: Path, tmp_path: Path) -> None:
+    """A Python without torch and headstart gets from the bundle what headstart says of the odd pictures."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "HEADSTART"))}
     for absent in ("torch", "headstart", "onnx", "sklearn"):
-        done = subprocess.run([python, "-c", f"import {absent}"], env=environment, cwd=place, capture_output=True)
+        done = subprocess.run([python, "-c", f"import {absent}"], env=environment, cwd=bundle, capture_output=True)
         assert b"ModuleNotFoundError" in done.stderr
     files = []
     for name, data in odd_pictures().items():
         files.append(tmp_path / f"{name}.jpg")
         files[-1].write_bytes(data)
-    command = [python, place / "bundle" / "predict.py", "--json", *files]
+    command = [python, bundle / "predict.py", "--json", *files]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
@@ -386,6 +406,26 @@ def test_a_bundle_runs_where_there_is_nothing_but_its_requirements(predictor, mo
         assert mine["label"] == theirs["label"]
         assert mine["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
         assert mine.get("unknown") == theirs.get("unknown")
+
+
+def test_two_zips_of_one_bundle_at_once_do_not_write_into_one_file(tmp_path, monkeypatch) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "predict.py").write_text("print('hello')")
+    copy, process = shutil.copyfileobj, os.getpid()
+
+    def meanwhile(source, sink) -> None:
+        """Another process writes the same zip while this one is under way."""
+        monkeypatch.setattr(shutil, "copyfileobj", copy)
+        monkeypatch.setattr(os, "getpid", lambda: process + 1)
+        to_bundle.write_zip(tmp_path / "bundle")
+        monkeypatch.setattr(os, "getpid", lambda: process)
+        copy(source, sink)
+
+    monkeypatch.setattr(shutil, "copyfileobj", meanwhile)
+    to_bundle.write_zip(tmp_path / "bundle")
+    with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
+        assert archive.read("bundle/predict.py") == b"print('hello')"
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "bundle.zip"}
 
 
 def test_a_bundle_tells_of_a_picture_that_cannot_be_read(predictor, tmp_path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import json
 import os
+import shutil
 import socket
 import sys
 import threading
@@ -24,12 +26,15 @@ from PIL import Image
 from serving import CLASSES, serving, write_model
 
 from headstart.core import artifact
-from headstart.core.errors import SettingError
+from headstart.core.errors import ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.core.runtime import Network
+from headstart.use.exporters import exporter
+from headstart.use.exporters.contract import How
 from headstart.use.serve import guards, heat
 from headstart.use.serve.bodies import display_name
 from headstart.use.serve.limits import Limits
+from headstart.use.serve.models import Models
 from headstart.use.serve.pool import Pool
 
 PICTURE = encoded(Image.fromarray(gradient()), "JPEG")
@@ -106,6 +111,32 @@ def test_a_new_model_that_fails_in_an_unforeseen_way_is_refused_and_the_next_one
         wait_for("refused")
         os.utime(folder / "model.json", ns=(2, 2))
         wait_for("picked up")
+
+
+@pytest.mark.parametrize("form", ["onnx", "openvino", "bundle"])
+def test_a_new_export_is_seen_and_picked_up_and_a_half_written_one_is_not(form: str, tmp_path: Path) -> None:
+    folder = tmp_path / "birds"
+
+    def export(classes: tuple[str, ...], seed: int) -> None:
+        predictor = artifact.load(write_model(tmp_path / f"model-{seed}", classes=classes, seed=seed))
+        with artifact.new_folder(folder) as made:
+            exporter(form).export(predictor, made, How())
+
+    export(CLASSES, 0)
+    models = Models([str(folder)])
+    assert models.changed() == []
+    export(("crow", "wren"), 1)
+    (old,) = models.changed()
+    assert models.reload(old).predictor.classes == ("crow", "wren")
+    assert models.changed() == []
+    assert models.get("birds") is not old
+    for weights in folder.rglob("model.bin"):
+        weights.write_bytes(weights.read_bytes()[:-1])
+        (old,) = models.changed()
+        with pytest.raises(ModelError, match="Export the model again"):
+            models.reload(old)
+    shutil.rmtree(folder)
+    assert models.changed() == []
 
 
 def files(*pictures: tuple[str, bytes]) -> list[tuple[str, tuple[str, bytes]]]:
@@ -195,9 +226,6 @@ def test_heat_maps_beyond_their_queue_are_503(model: Path, monkeypatch: pytest.M
 
 
 def test_two_models_of_one_name_and_a_folder_without_a_model_are_refused(model: Path, tmp_path: Path) -> None:
-    from headstart.core.errors import ModelError
-    from headstart.use.serve.models import Models
-
     with pytest.raises(SettingError, match="called 'insects'"):
         Models([str(model), str(model)])
     assert [one.name for one in Models([str(model), f"more={model}"])] == ["insects", "more"]
@@ -436,12 +464,26 @@ def test_other_hosts_and_pages_of_other_sites_are_refused_unless_allowed(model: 
         )
 
 
+def assert_framed(answer: httpx.Response) -> None:
+    """The headers that every answer has, whatever its status."""
+    for name, value in guards.HEADERS.items():
+        assert answer.headers.get_list(name) == [value]
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert len(answer.headers["x-request-id"]) == 32
+    assert "server" not in answer.headers
+
+
 def test_every_answer_has_the_headers_that_browsers_obey(client: httpx.Client) -> None:
-    for answer in (client.get("/healthz"), client.get("/nothing"), client.post("/predict"), client.put("/predict")):
-        assert "default-src 'none'" in answer.headers["content-security-policy"]
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert "server" not in answer.headers
-        assert len(answer.headers["x-request-id"]) == 32
+    answers = [
+        *(client.get(path) for path in ("/", "/healthz", "/metrics", "/openapi.json", "/nothing")),
+        *(client.post(path) for path in ("/predict", "/predict?top=0", "/predict?model=fish")),
+        client.put("/predict"),
+        client.get("/healthz", headers={"host": "evil.example"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 404, 400, 422, 404, 405, 403]
+    for answer in answers:
+        assert_framed(answer)
     assert client.get("/docs").status_code == client.get("/redoc").status_code == 404
 
 
@@ -472,7 +514,7 @@ def test_the_api_describes_itself_and_its_example_has_the_form_of_an_answer(clie
 
 
 def test_a_failure_of_ours_is_500_without_details_and_the_server_goes_on(
-    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real = Predictor.run
     with serving(model) as client:
@@ -480,7 +522,12 @@ def test_a_failure_of_ours_is_500_without_details_and_the_server_goes_on(
         answer = client.post("/predict", content=PICTURE)
         assert answer.status_code == 500
         assert answer.json() == {"error": "the server failed; its log says how."}
-        until(lambda: "ZeroDivisionError" in caplog.text)
+        assert_framed(answer)
+        assert 'route="/predict",status="500"} 1.0' in client.get("/metrics").text
+        (line,) = capsys.readouterr().err.splitlines()
+        failure = json.loads(line)
+        assert (failure["event"], failure["id"]) == ("failure", answer.headers["x-request-id"])
+        assert "ZeroDivisionError" in failure["traceback"]
         monkeypatch.setattr(Predictor, "run", real)
         assert client.post("/predict", content=PICTURE).status_code == 200
         assert client.get("/readyz").status_code == 200

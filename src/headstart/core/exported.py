@@ -25,13 +25,13 @@ SUFFIXES = (".onnx", ".xml")
 def network_file(path: Path) -> Path | None:
     """Return the exported network that `path` is, or holds as a folder; None where it is neither.
 
-    A folder with a `model.json` is a model folder, whose own checks are stricter.
+    A folder with a `model.json` is a model folder, whose own checks are stricter. A bundle has its network in `model/`.
     """
     if path.suffix in SUFFIXES and path.is_file():
         return path
     if (path / DESCRIPTION).exists():
         return None
-    return next((path / name for name in (OPENVINO, ONNX) if (path / name).is_file()), None)
+    return next((path / name for name in (OPENVINO, ONNX, f"model/{OPENVINO}") if (path / name).is_file()), None)
 
 
 def load(file: Path, *, precision: Precision = "float32") -> Predictor:

@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.core import images as decoding
 from headstart.core import pictures as sources
+from headstart.core.artifact import WEIGHTS
 from headstart.core.errors import ImageError, SettingError, unknown_name
 from headstart.core.pictures import Picture
 from headstart.core.predictor import Predictor
@@ -80,7 +81,8 @@ def explain_pictures(
         pictures: Paths, bytes, arrays or PIL images.
         target: The class to explain; None takes each picture's most probable one.
         method: `gradcam` looks inside the network and needs torch; `occlusion` covers parts of the picture and needs
-            only what predicting needs; `auto` takes the first where torch is installed.
+            only what predicting needs; `auto` takes the first where torch is installed
+            and the model has the tensors for it; an exported one has not.
         similar: Features `(d,)` -> the most similar training pictures.
 
     Raises:
@@ -89,12 +91,12 @@ def explain_pictures(
     """
     if target is not None and target not in predictor.classes:
         raise unknown_name("class", target, predictor.classes, "the model's model.json")
-    method = choose_method(method)
+    method = choose_method(method, predictor)
     return _explain(predictor, pictures, target, method, make_heat_maps(predictor, method), similar)
 
 
-def choose_method(method: str) -> Method:
-    """Return the method to use: `auto` is `gradcam` where torch and captum are installed, else `occlusion`.
+def choose_method(method: str, predictor: Predictor) -> Method:
+    """Return the method to use: `auto` is `gradcam` where torch, captum and the model's tensors are there.
 
     Raises:
         SettingError: There is no such method, or it needs a library that is not installed.
@@ -105,7 +107,8 @@ def choose_method(method: str) -> Method:
     if method == "gradcam" and missing:
         raise SettingError(f"method is 'gradcam', but {missing[0]} is not installed: choose occlusion, or install it.")
     if method == "auto":
-        return "occlusion" if missing else "gradcam"
+        tensors = predictor.network_file.with_name(WEIGHTS)
+        return "occlusion" if missing or not tensors.is_file() else "gradcam"
     return "gradcam" if method == "gradcam" else "occlusion"
 
 

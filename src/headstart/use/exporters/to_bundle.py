@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -185,7 +186,7 @@ def copy_core(folder: Path) -> None:
 def write_zip(folder: Path) -> Path:
     """Write the folder as `FOLDER.zip` beside it, whole or not at all, and return that; an older one is replaced."""
     target = folder.with_name(f"{folder.name}.zip")
-    temporary = folder.with_name(f".{folder.name}.zip.part")
+    temporary = folder.with_name(f".{folder.name}.zip.{os.getpid()}.part")
     try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
             for path in sorted(folder.rglob("*")):

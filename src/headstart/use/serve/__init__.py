@@ -10,6 +10,7 @@ guards      API keys, whose pages may call, headers that browsers obey
 schema      what the API says of itself (OpenAPI)
 metrics     what Prometheus reads
 log         one JSON object a line on standard error
+frame       what is around every request: guards, headers, our own failures, log and metrics
 app         the routes
 run         the process: socket, signals, graceful stop
 """

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
-import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +23,7 @@ from headstart.core.predictor import Prediction
 from headstart.core.runtime import cores
 from headstart.use.serve import front, guards, schema
 from headstart.use.serve.bodies import Bodies, Refused, Upload
+from headstart.use.serve.frame import Frame
 from headstart.use.serve.heat import MOST as MOST_HEAT_MAPS
 from headstart.use.serve.heat import Heat
 from headstart.use.serve.limits import Limits
@@ -33,11 +32,7 @@ from headstart.use.serve.metrics import Metrics
 from headstart.use.serve.models import Models, Served
 from headstart.use.serve.pool import Outputs, Pool, QueueFull
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 RELOAD_SECONDS = 1.0
-METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 @dataclass
@@ -95,7 +90,6 @@ def create_app(
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, _failed)
     if not service.keys:
         _say_open(app)
     origins = frozenset(origins)
@@ -103,7 +97,7 @@ def create_app(
         app.add_middleware(
             CORSMiddleware, allow_origins=sorted(origins), allow_methods=["GET", "POST"], allow_headers=["*"]
         )
-    app.add_middleware(Frame, service=service, hosts=hosts, origins=origins, access_log=access_log)
+    app.add_middleware(Frame, metrics=service.metrics, hosts=hosts, origins=origins, access_log=access_log)
     return app
 
 
@@ -320,71 +314,3 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problems = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg'].lower()}" for one in error.errors()]
     return JSONResponse({"error": f"the query is wrong: {'; '.join(problems)}."}, status_code=422)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": "the server failed; its log says how."}, status_code=500)
-
-
-class Frame:
-    """Around every request: who may ask, headers for browsers, the access log and the metrics."""
-
-    def __init__(
-        self, app: ASGIApp, *, service: Service, hosts: frozenset[str] | None, origins: frozenset[str], access_log: bool
-    ) -> None:
-        self._app = app
-        self._service = service
-        self._hosts = hosts
-        self._origins = origins
-        self._access_log = access_log
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        start = time.perf_counter()
-        identity = uuid.uuid4().hex
-        status = 500
-
-        async def framed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                own = {**guards.HEADERS, "x-request-id": identity, "cache-control": "no-store"}
-                had = {name for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.encode(), value.encode()) for name, value in own.items() if name.encode() not in had),
-                ]
-            await send(message)
-
-        try:
-            await self._guarded(scope, receive, framed)
-        finally:
-            self._note(scope, status, time.perf_counter() - start, identity)
-
-    async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reason = guards.foreign(Request(scope).headers, self._hosts, self._origins)
-        if reason is None:
-            await self._app(scope, receive, send)
-        else:
-            await JSONResponse({"error": reason}, status_code=403)(scope, receive, send)
-
-    def _note(self, scope: Scope, status: int, seconds: float, identity: str) -> None:
-        route = getattr(scope.get("route"), "path", "other")
-        # A client may send any word as its method: each would be kept for ever.
-        method = scope["method"] if route != "other" and scope["method"] in METHODS else "other"
-        self._service.metrics.requests.labels(method, route, str(status)).inc()
-        self._service.metrics.seconds.labels(route).observe(seconds)
-        if self._access_log:
-            event(
-                "request",
-                id=identity,
-                client=scope["client"][0] if scope.get("client") else None,
-                method=scope["method"],
-                path=scope["path"],
-                status=status,
-                ms=round(1000 * seconds, 1),
-                **scope.get("state", {}),
-            )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from headstart.core import artifact
+from headstart.core import artifact, exported
 from headstart.core.errors import ImageError, ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.core.runtime import Precision
@@ -27,7 +27,7 @@ class Served:
 
     Attributes:
         name: What `?model=` calls it.
-        folder: Where it came from.
+        folder: Where it came from: a model folder, or what was exported.
         predictor: Runs it; its networks are compiled.
         state: Of the folder's files when they were read; another state means another model.
         loaded: When, in seconds since 1970.
@@ -134,9 +134,16 @@ def load(name: str, folder: Path, precision: Precision) -> Served:
 
 
 def folder_state(folder: Path) -> tuple[object, ...]:
-    """Return what tells one state of a model folder's files from another; empty where they are not all there."""
+    """Return what tells one state of a model's files from another; empty where they are not all there."""
+    network = exported.network_file(folder)
+    if network is None:
+        files = [folder / artifact.DESCRIPTION, folder / artifact.NETWORK]
+    elif network.suffix == ".xml":
+        files = [network, network.with_suffix(".bin")]
+    else:
+        files = [network]
     try:
-        stats = [os.stat(folder / name) for name in (artifact.DESCRIPTION, artifact.NETWORK)]
+        stats = [os.stat(file) for file in files]
     except OSError:
         return ()
     return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in stats)
