@@ -12,7 +12,7 @@ import numpy as np
 
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.findings import KINDS, Checkup
-from headstart.learn.dataset import read_dataset
+from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.several import PREFIX, SeveralLabels
 
 
@@ -78,7 +78,24 @@ def write_clean_manifest(
     if lost.any():
         names = ", ".join(dataset.classes[target] for target in np.flatnonzero(lost))
         raise SettingError(f"nothing would be left of the class {names}: leave out fewer kinds of findings.")
-    base = os.path.abspath(file.parent)
+    columns = _columns(dataset, kept, os.path.abspath(file.parent))
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+    try:
+        with temporary.open("w", newline="", encoding="utf-8") as opened:
+            writer = csv.writer(opened)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+        check_target(file)
+        temporary.replace(file)
+    except OSError as error:
+        raise SettingError(f"{file} cannot be written: {error.strerror}. Name another place.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(kept), len(dataset) - len(kept)
+
+
+def _columns(dataset: Dataset, kept: list[int], base: str) -> dict[str, list[Any]]:
+    """Return the manifest's columns by name, paths below `base` relative to it."""
     columns: dict[str, list[Any]] = {
         "path": [_relative(dataset.paths[row], base) for row in kept],
     }
@@ -95,19 +112,7 @@ def write_clean_manifest(
         for name in dataset.columns.columns:
             values = dataset.columns[name].iloc[kept]
             columns[str(name)] = values.astype(object).where(values.notna(), "").tolist()
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as opened:
-            writer = csv.writer(opened)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
-        check_target(file)
-        temporary.replace(file)
-    except OSError as error:
-        raise SettingError(f"{file} cannot be written: {error.strerror}. Name another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(kept), len(dataset) - len(kept)
+    return columns
 
 
 def _relative(path: str, base: str) -> str:
