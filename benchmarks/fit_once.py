@@ -1,8 +1,12 @@
-"""Fit once: `python fit_once.py DATA PARAMETERS` (a JSON object) prints what came out as one JSON line."""
+"""Fit once: `python fit_once.py DATA PARAMETERS` (a JSON object) prints what came out as one JSON line.
+
+With large pages, as the command `headstart fit` has them.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +34,7 @@ class Steps(Progress):
 
 def main(data: str, parameters: str) -> None:
     """Fit and print."""
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch is not imported yet
     steps = Steps()
     classifier = ImageClassifier(**json.loads(parameters)).fit(data, progress=steps)
     result = {

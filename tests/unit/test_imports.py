@@ -96,6 +96,22 @@ for was, now in zip(before, after):
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(("call", "pages"), [("main()", "1"), ("main(['--version'])", "None")])
+def test_large_pages_are_asked_for_in_the_command_s_own_process_only(call: str, pages: str) -> None:
+    code = f"""
+import os, sys
+from headstart.cli import main
+sys.argv = ["headstart", "--version"]
+try:
+    {call}
+finally:
+    print(os.environ.get("THP_MEM_ALLOC_ENABLE"))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split()[-1] == pages
+
+
 def third_party(folder: Path) -> dict[str, str]:
     """Return the top-level modules that the files under `folder` import -> one file that does."""
     found = {}
