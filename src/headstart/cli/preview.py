@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headstart.cli.options import named_numbers, side_or_sides
+from headstart.core.errors import SettingError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from headstart.learn.preview import Seen
 
 
 @click.command("preview")
@@ -39,27 +45,37 @@ def command(
     Beside each picture stands the share of its area that the crop cuts off. Nothing is learned.
     """
     from headstart.cli.console import show, table
-    from headstart.core.errors import SettingError
     from headstart.learn.augment import make_augmentation
     from headstart.learn.preview import choose_pictures, draw_sheet, look
     from headstart.networks import load_backbone
 
     changes = make_augmentation(augmentation)
     preprocessing = load_backbone(backbone, image_size=image_size, fit=fit_mode, blank=True).preprocessing
+    chosen = {path: path.relative_to(folder) for path in choose_pictures(folder, pictures)}
     seen = [
-        look(
-            path,
-            path.relative_to(folder).as_posix() if path != Path(folder) else path.name,
-            preprocessing,
-            changes,
-            views,
-            seed,
-        )
-        for path in choose_pictures(folder, pictures)
+        look(path, name.as_posix() if name.parts else path.name, preprocessing, changes, views, seed)
+        for path, name in chosen.items()
     ]
     height, width = preprocessing.image_size
     subtitle = f"{backbone}, {width} x {height} px, {fit_mode}; augmentation {_words(augmentation)}, seed {seed}"
     sheet = draw_sheet(seen, f"What the network sees of {Path(folder).resolve().name}", subtitle)
+    _save(sheet, out)
+    if as_json:
+        rows = [_as_json(picture) for picture in seen]
+        click.echo(json.dumps({"out": str(out), "pictures": rows}, ensure_ascii=False))
+        return
+    made = table("picture", "pixels#", "cut off#")
+    for picture in seen:
+        made.add_row(picture.name, f"{picture.size[0]} x {picture.size[1]}", f"{picture.cut_off:.0%}")
+    show(made, f"{out}: {len(seen)} pictures, {views} views each")
+
+
+def _as_json(picture: Seen) -> dict[str, Any]:
+    width, height = picture.size
+    return {"path": picture.name, "width": width, "height": height, "cut_off": round(picture.cut_off, 4)}
+
+
+def _save(sheet: Image.Image, out: Path) -> None:
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(out, "PNG")
@@ -67,22 +83,6 @@ def command(
         raise SettingError(
             f"{out} cannot be written: {error.strerror or error}. Choose another file with --out."
         ) from None
-    if as_json:
-        rows = [
-            {
-                "path": picture.name,
-                "width": picture.size[0],
-                "height": picture.size[1],
-                "cut_off": round(picture.cut_off, 4),
-            }
-            for picture in seen
-        ]
-        click.echo(json.dumps({"out": str(out), "pictures": rows}, ensure_ascii=False))
-        return
-    made = table("picture", "pixels#", "cut off#")
-    for picture in seen:
-        made.add_row(picture.name, f"{picture.size[0]} x {picture.size[1]}", f"{picture.cut_off:.0%}")
-    show(made, f"{out}: {len(seen)} pictures, {views} views each")
 
 
 def _words(augmentation: Any) -> str:

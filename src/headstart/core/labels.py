@@ -68,7 +68,6 @@ def evaluate_labels(
     right, wrong = (truth == named).all(axis=1), (truth != named).mean(axis=1)
     rng = np.random.default_rng(seed)
     drawn = _resampled(truth, named, scores, wrong, rng)
-    precision = average_precision(truth, scores)
     occurring = support[support > 0]
     # Where a figure is 0 or 1 its bootstrap tells nothing: then each label's pictures count.
     size = len(occurring) ** 2 / float((1 / occurring).sum()) if len(occurring) else 0.0
@@ -83,25 +82,29 @@ def evaluate_labels(
     tiny = float(np.finfo(np.float32).eps)
     losses = _losses(truth, np.clip(scores, tiny, 1 - tiny))
     figures["log_loss"] = Figure(float(losses.mean()), *bootstrap_mean(losses, -math.log(tiny), rng))
-    rows = []
-    for i, cut in enumerate(cuts.tolist()):
-        at, found, given = int(hits[i]), int(support[i]), int(predicted[i])
-        rows.append(
-            ClassFigures(
-                Figure(at / given if given else 0.0, *wilson(at, given)),
-                Figure(at / found if found else 0.0, *wilson(at, found)),
-                2 * at / max(1, found + given),
-                found,
-                given,
-                _figure(float(precision[i]), drawn["average_precision"][:, i], found)
-                if found
-                else Figure(0.0, 0.0, 1.0),
-                cut,
-            )
-        )
+    precision = average_precision(truth, scores)
+    rows = [
+        _class_figures(int(hits[i]), int(support[i]), int(predicted[i]), at, drawn["average_precision"][:, i], cut)
+        for i, (at, cut) in enumerate(zip(precision.tolist(), cuts.tolist(), strict=True))
+    ]
     confusion = np.stack([n - support - predicted + hits, predicted - hits, support - hits, hits], axis=1)
     counts = np.unique(truth, axis=0, return_counts=True)[1]
     return Evaluation(n, tuple(classes), figures, tuple(rows), confusion.reshape(c, 2, 2), float(counts.max() / n))
+
+
+def _class_figures(
+    hits: int, support: int, predicted: int, precision: float, drawn: np.ndarray, threshold: float
+) -> ClassFigures:
+    """Return the figures of one label, given its average precision and what the bootstrap drew of it."""
+    return ClassFigures(
+        Figure(hits / predicted if predicted else 0.0, *wilson(hits, predicted)),
+        Figure(hits / support if support else 0.0, *wilson(hits, support)),
+        2 * hits / max(1, support + predicted),
+        support,
+        predicted,
+        _figure(precision, drawn, support) if support else Figure(0.0, 0.0, 1.0),
+        threshold,
+    )
 
 
 def baselines(evaluation: Evaluation) -> dict[str, float]:

@@ -97,12 +97,7 @@ def prove(
     seen = [predictor.preprocessing.load(data) for data in pictures]
     before = _run(predictor, seen)
     after = exported.outputs(pictures)
-    lacking = sorted(set(before) - set(after)) if "features" in after else []
-    if lacking or after["probabilities"].shape != before["probabilities"].shape:
-        raise ExportError(
-            f"the export gives {', '.join(after)} of shape {after['probabilities'].shape}, and the original gives "
-            f"{', '.join(before)} of shape {before['probabilities'].shape}: nothing was written. Please report this."
-        )
+    _same_outputs(before, after)
     p, q = before["probabilities"], after["probabilities"]
     largest = np.abs(p - q).max(axis=1)
     rows, best, other = np.arange(len(p)), p.argmax(axis=1), q.argmax(axis=1)
@@ -112,17 +107,7 @@ def prove(
     judged = wrong if tolerance.share == 1 else wrong[: len(ordinary)]
     if not np.isfinite(q).all() or judged.mean() > 1 - tolerance.share + 1e-9:
         raise ExportError(_table(names, predictor.classes, p, q, np.flatnonzero(wrong), tolerance))
-    threshold = (predictor.description.get("confidence") or {}).get("novelty", {}).get("threshold")
-    novelty = (before["novelty"], after["novelty"]) if "novelty" in before and "novelty" in after else None
-    if (
-        novelty is not None
-        and tolerance.share == 1
-        and not np.abs(novelty[0] - novelty[1]).max() <= 10 * (tolerance.probability)
-    ):
-        raise ExportError(
-            f"the export's novelty differs by {np.abs(novelty[0] - novelty[1]).max():.2g}, where "
-            f"{10 * tolerance.probability:g} is allowed: nothing was written. Please report this."
-        )
+    novelty, unknown_changed = _compare_novelty(predictor, before, after, tolerance)
     return Proof(
         len(ordinary),
         len(odd),
@@ -130,10 +115,8 @@ def prove(
         float(largest.max()),
         float(largest.mean()),
         _smallest_cosine(before["features"], after["features"]) if "features" in after else None,
-        None if novelty is None else float(np.abs(novelty[0] - novelty[1]).max() / max(1e-9, float(novelty[0].std()))),
-        None
-        if novelty is None or threshold is None
-        else int(((novelty[0] > threshold) != (novelty[1] > threshold)).sum()),
+        novelty,
+        unknown_changed,
         exported.engine,
     )
 
@@ -152,6 +135,34 @@ def _same_meaning(predictor: Predictor, exported: Exported) -> None:
                 f"the export says that {name} are {said.get(name)!r}, and the original says {value!r}: nothing was "
                 "written. Please report this."
             )
+
+
+def _same_outputs(before: dict[str, np.ndarray], after: dict[str, np.ndarray]) -> None:
+    """Compare the names and shapes of what original and export give."""
+    lacking = sorted(set(before) - set(after)) if "features" in after else []
+    if lacking or after["probabilities"].shape != before["probabilities"].shape:
+        raise ExportError(
+            f"the export gives {', '.join(after)} of shape {after['probabilities'].shape}, and the original gives "
+            f"{', '.join(before)} of shape {before['probabilities'].shape}: nothing was written. Please report this."
+        )
+
+
+def _compare_novelty(
+    predictor: Predictor, before: dict[str, np.ndarray], after: dict[str, np.ndarray], tolerance: Tolerance
+) -> tuple[float | None, int | None]:
+    """Return `novelty` and `unknown_changed` of the proof, where both give a novelty."""
+    if "novelty" not in before or "novelty" not in after:
+        return None, None
+    was, now = before["novelty"], after["novelty"]
+    largest = float(np.abs(was - now).max())
+    if tolerance.share == 1 and not largest <= 10 * tolerance.probability:  # also when it is not a number
+        raise ExportError(
+            f"the export's novelty differs by {largest:.2g}, where {10 * tolerance.probability:g} is allowed: nothing "
+            "was written. Please report this."
+        )
+    threshold = (predictor.description.get("confidence") or {}).get("novelty", {}).get("threshold")
+    changed = None if threshold is None else int(((was > threshold) != (now > threshold)).sum())
+    return largest / max(1e-9, float(was.std())), changed
 
 
 def _run(predictor: Predictor, seen: list[np.ndarray]) -> dict[str, np.ndarray]:
