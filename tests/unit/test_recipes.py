@@ -18,6 +18,7 @@ from headstart.core.errors import HeadstartError, SettingError
 from headstart.learn.augment import make_augmentation
 from headstart.learn.classifier import ImageClassifier
 from headstart.learn.finetune.settings import TrainingSettings
+from headstart.learn.parameters import check
 from headstart.learn.recipes import LABELS, load_recipe, recipe_names
 
 CONSTRUCTOR = inspect.signature(ImageClassifier).parameters
@@ -62,7 +63,7 @@ def test_a_recipe_says_what_it_is_and_how_to_run_it(name: str) -> None:
 def test_a_recipe_is_a_classifier_whose_parameters_can_work(name: str) -> None:
     needs_its_parameters(name)
     classifier = ImageClassifier(**given("--recipe", name))
-    classifier._check()
+    check(classifier)
     for parameter, value in load_recipe(name).parameters.items():
         held = getattr(classifier, parameter)
         assert (list(held) if isinstance(held, tuple) else held) == value
@@ -211,12 +212,12 @@ def test_an_option_that_cannot_be_read_says_how_to_write_it(arguments: list[str]
 @pytest.mark.parametrize("values", ["epochs=many", "epochs=2.5", "optimiser=sgd", "optimizer=sdg", "warmup=yes"])
 def test_an_impossible_training_setting_is_one_clear_error(values: str) -> None:
     with pytest.raises(HeadstartError, match="training"):
-        ImageClassifier(**given("--training", values))._check()
+        check(ImageClassifier(**given("--training", values)))
 
 
 def test_an_unknown_training_setting_is_told_with_the_nearest_and_the_help_lists_all() -> None:
     with pytest.raises(SettingError, match="'epochz': did you mean 'epochs'.*`headstart fit --help` lists all"):
-        ImageClassifier(**given("--training", "epochz=3"))._check()
+        check(ImageClassifier(**given("--training", "epochz=3")))
     listed = " ".join(CliRunner().invoke(fit.command, ["--help"]).stdout.split()).split("Settings of --training: ")[1]
     assert set(listed.rstrip(".").split(", ")) == {field.name for field in fields(TrainingSettings)}
 

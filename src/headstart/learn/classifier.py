@@ -16,26 +16,19 @@ from sklearn.exceptions import NotFittedError
 
 from headstart.core import artifact
 from headstart.core import pictures as sources
-from headstart.core.errors import SettingError, unknown_name
 from headstart.core.finished import Finish
-from headstart.core.labels import refuse_several_labels
 from headstart.core.metrics import Evaluation
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
+from headstart.learn import parameters
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headstart.learn.features.extract import FeatureSettings
-    from headstart.learn.finetune.settings import TrainingSettings
-    from headstart.learn.heads import Head
     from headstart.learn.methods.trained import Trained
     from headstart.learn.prepare import Prepared
-    from headstart.learn.several import SeveralLabels
     from headstart.networks import Backbone
 
-METHODS = ("auto", "frozen", "finetune")
-OUTPUTS = ("softmax", "sigmoid", "multilabel")
 DEFAULT_BUDGET = "2m"
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -186,13 +179,13 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         progress = progress or Progress()
         with progress.step("import libraries"):  # checking the parameters needs torch and timm, and takes no time
-            self._check()
+            parameters.check(self)
         if out is not None:
             artifact.check_target(Path(out))
         prepared = prepare(
             X,
             y,
-            several=self._several_labels(),
+            several=parameters.several_labels(self),
             validation=self.validation_size,
             test=self.test_size,
             seed=self.seed,
@@ -224,7 +217,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         from sklearn.metrics import accuracy_score
 
-        several = self._several_labels()
+        several = parameters.several_labels(self)
 
         if y is None:
             from headstart.learn.dataset import read_dataset
@@ -266,7 +259,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from headstart.learn.save import save_model
 
         with progress.step("load backbone"):
-            backbone = self._load_backbone()
+            backbone = parameters.open_backbone(self)
         if warning := crop_warning(prepared.records, backbone.preprocessing):
             progress.note(warning)
         trained = self._train(prepared, backbone, progress, resume, on_epoch)
@@ -274,15 +267,15 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             prepared,
             backbone,
             trained,
-            self._features(),
+            parameters.feature_settings(self),
             coverage=self.coverage,
             false_alarm_rate=self.false_alarm_rate,
             seed=self.seed,
             progress=progress,
         )
         trained, dataset = confident.trained, prepared.dataset
-        parameters = (self.get_params(), type(self)().get_params())
-        figures = save_model(out, parameters, prepared, backbone, confident, progress, finish)
+        given = (self.get_params(), type(self)().get_params())
+        figures = save_model(out, given, prepared, backbone, confident, progress, finish)
         discard(trained.run_folder)
         self.predictor_ = artifact.load(out)
         self.classes_ = np.asarray(dataset.classes)
@@ -304,19 +297,25 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from headstart.learn.methods.finetune import fit_finetune
         from headstart.learn.methods.frozen import fit_frozen
 
-        how = self._features()
-        class_weight = self._class_weight(prepared.dataset.classes)
+        how = parameters.feature_settings(self)
+        class_weight = parameters.class_weight_by_index(self, prepared.dataset.classes)
         if self.method == "frozen":
             return fit_frozen(
-                prepared, backbone, self._make_head(), how, class_weight=class_weight, seed=self.seed, progress=progress
+                prepared,
+                backbone,
+                parameters.new_head(self),
+                how,
+                class_weight=class_weight,
+                seed=self.seed,
+                progress=progress,
             )
         budget = self.budget or (DEFAULT_BUDGET if self.method == "auto" else None)
         return fit_finetune(
             prepared,
             backbone,
-            self._make_head(),
+            parameters.new_head(self),
             how,
-            self._training(),
+            parameters.training_settings(self),
             class_weight=class_weight,
             seed=self.seed,
             budget=None if budget is None else parse_seconds(budget),
@@ -324,136 +323,6 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             progress=progress,
             on_epoch=on_epoch,
         )
-
-    def _features(self) -> FeatureSettings:
-        from headstart.learn.augment import make_augmentation
-        from headstart.learn.features.extract import FeatureSettings
-
-        return FeatureSettings(
-            views=self.views,
-            augmentation=make_augmentation(self.augmentation),
-            seed=self.seed,
-            device=self.device,
-            precision=self.precision,
-        )
-
-    def _training(self) -> TrainingSettings:
-        from headstart.learn.finetune.settings import make_settings
-
-        given = dict(self.training or {})
-        return make_settings({**given, "unfreeze": self.unfreeze} if self.unfreeze is not None else given)
-
-    def _load_backbone(self) -> Backbone:
-        from headstart.networks import load_backbone
-
-        return load_backbone(
-            self.backbone, weights=self.weights, image_size=self.image_size, pooling=self.pooling, fit=self.fit_mode
-        )
-
-    def _make_head(self) -> Head:
-        from headstart.learn.heads import SingleOutput, make_head
-
-        if self.output not in OUTPUTS:
-            raise unknown_name("output", self.output, OUTPUTS, "`headstart fit --help`")
-        if self.head == "prototype":
-            refuse_several_labels(self.output, "head prototype")
-        if self.class_weight is not None:
-            refuse_several_labels(self.output, "class_weight")
-        head = make_head(self.head, **self._head_settings())
-        return SingleOutput(head) if self.output == "sigmoid" else head
-
-    def _several_labels(self) -> SeveralLabels | None:
-        from headstart.learn.several import SeveralLabels
-
-        if self.output == "multilabel":
-            return SeveralLabels(tuple(self.label_columns or ()), self.label_separator)
-        if self.label_columns is not None:
-            raise SettingError(f"label_columns is given, and output is {self.output!r}: choose output 'multilabel'.")
-        return None
-
-    def _head_settings(self) -> dict[str, Any]:
-        if self.head != "mlp":
-            return {}
-        settings: dict[str, Any] = {
-            "hidden": tuple(self.hidden),
-            "dropout": self.dropout,
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-        }
-        if self.learning_rate is not None:
-            settings["learning_rate"] = self.learning_rate
-        return settings
-
-    def _class_weight(self, classes: tuple[str, ...]) -> Any:
-        if not isinstance(self.class_weight, dict):
-            return self.class_weight
-        for name in self.class_weight:
-            if name not in classes:
-                raise unknown_name("class in class_weight", name, classes, "the data's folder")
-        return {classes.index(name): float(weight) for name, weight in self.class_weight.items()}
-
-    def _check(self) -> None:
-        """Raise one SettingError for all parameters that cannot work, before any picture is read."""
-        problems: list[str] = []
-        if self.method not in METHODS:
-            problems.append(str(unknown_name("method", self.method, METHODS, "`headstart fit --help`")))
-        if not isinstance(self.views, int) or not 1 <= self.views <= 1000:
-            problems.append(f"views is {self.views!r}: give a whole number from 1 to 1000.")
-        if isinstance(self.seed, bool) or not 0 <= int(self.seed) < 2**32:
-            problems.append(f"seed is {self.seed!r}: give a whole number from 0 to {2**32 - 1}.")
-        if self.weights is not None and not Path(self.weights).is_file():
-            problems.append(f"weights is {str(self.weights)!r}, which is no file: check the path.")
-        for name in ("validation_size", "test_size", "coverage", "false_alarm_rate"):
-            if not 0 < getattr(self, name) < 1:
-                problems.append(f"{name} is {getattr(self, name)!r}: give a share between 0 and 1.")
-        if self.validation_size + self.test_size >= 1:
-            problems.append("validation_size and test_size leave nothing to train on: together they must be below 1.")
-        if (
-            self.class_weight is not None
-            and not isinstance(self.class_weight, dict)
-            and self.class_weight != "balanced"
-        ):
-            problems.append(f"class_weight is {self.class_weight!r}: give None, 'balanced' or weights by class name.")
-        if self.views > 1 and self.augmentation in (None, "none"):
-            problems.append(
-                f"views is {self.views}, but without augmentation all views are the same: set augmentation."
-            )
-        for check in (
-            self._make_head,
-            self._several_labels,
-            self._check_backbone,
-            self._check_augmentation,
-            self._check_device,
-            self._training,
-            self._check_budget,
-        ):
-            try:
-                check()
-            except SettingError as error:
-                problems.append(str(error))
-        if problems:
-            raise SettingError("\n  ".join(problems))
-
-    def _check_backbone(self) -> None:
-        from headstart.networks import check_name
-
-        check_name(self.backbone, self.image_size, self.fit_mode)
-
-    def _check_augmentation(self) -> None:
-        from headstart.learn.augment import make_augmentation
-
-        make_augmentation(self.augmentation)
-
-    def _check_budget(self) -> None:
-        from headstart.learn.finetune.estimate import parse_seconds
-
-        if self.budget is not None:
-            parse_seconds(self.budget)
-
-    def _check_device(self) -> None:
-        from headstart.learn.features.engines import choose_device, choose_precision
-
-        choose_precision(self.precision, choose_device(self.device))
 
     def _fitted(self) -> Predictor:
         predictor = getattr(self, "predictor_", None)

@@ -1,0 +1,186 @@
+"""What the parameters of `ImageClassifier` mean: the head, settings and backbone that they ask for, and their check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.core.errors import SettingError, unknown_name
+from headstart.core.labels import refuse_several_labels
+
+if TYPE_CHECKING:
+    from headstart.learn.classifier import ImageClassifier
+    from headstart.learn.features.extract import FeatureSettings
+    from headstart.learn.finetune.settings import TrainingSettings
+    from headstart.learn.heads import Head
+    from headstart.learn.several import SeveralLabels
+    from headstart.networks import Backbone
+
+METHODS = ("auto", "frozen", "finetune")
+OUTPUTS = ("softmax", "sigmoid", "multilabel")
+
+
+def feature_settings(given: ImageClassifier) -> FeatureSettings:
+    """Return how features are computed.
+
+    Raises:
+        SettingError: There is no such augmentation.
+    """
+    from headstart.learn.augment import make_augmentation
+    from headstart.learn.features.extract import FeatureSettings
+
+    return FeatureSettings(
+        views=given.views,
+        augmentation=make_augmentation(given.augmentation),
+        seed=given.seed,
+        device=given.device,
+        precision=given.precision,
+    )
+
+
+def training_settings(given: ImageClassifier) -> TrainingSettings:
+    """Return the settings of fine-tuning; what is None in them follows the size of the data.
+
+    Raises:
+        SettingError: There is no such setting, or its value is impossible.
+    """
+    from headstart.learn.finetune.settings import make_settings
+
+    named = dict(given.training or {})
+    return make_settings({**named, "unfreeze": given.unfreeze} if given.unfreeze is not None else named)
+
+
+def open_backbone(given: ImageClassifier) -> Backbone:
+    """Load the backbone.
+
+    Raises:
+        WeightsError: Its weights cannot be had.
+    """
+    from headstart.networks import load_backbone
+
+    return load_backbone(
+        given.backbone, weights=given.weights, image_size=given.image_size, pooling=given.pooling, fit=given.fit_mode
+    )
+
+
+def new_head(given: ImageClassifier) -> Head:
+    """Return the head, not yet fitted.
+
+    Raises:
+        SettingError: There is no such head or output, or the two do not go together.
+    """
+    from headstart.learn.heads import SingleOutput, make_head
+
+    if given.output not in OUTPUTS:
+        raise unknown_name("output", given.output, OUTPUTS, "`headstart fit --help`")
+    if given.head == "prototype":
+        refuse_several_labels(given.output, "head prototype")
+    if given.class_weight is not None:
+        refuse_several_labels(given.output, "class_weight")
+    head = make_head(given.head, **_head_settings(given))
+    return SingleOutput(head) if given.output == "sigmoid" else head
+
+
+def several_labels(given: ImageClassifier) -> SeveralLabels | None:
+    """Return where the data name several labels a picture; None where each has one class.
+
+    Raises:
+        SettingError: Label columns are given, and the output is another.
+    """
+    from headstart.learn.several import SeveralLabels
+
+    if given.output == "multilabel":
+        return SeveralLabels(tuple(given.label_columns or ()), given.label_separator)
+    if given.label_columns is not None:
+        raise SettingError(f"label_columns is given, and output is {given.output!r}: choose output 'multilabel'.")
+    return None
+
+
+def _head_settings(given: ImageClassifier) -> dict[str, Any]:
+    if given.head != "mlp":
+        return {}
+    settings: dict[str, Any] = {
+        "hidden": tuple(given.hidden),
+        "dropout": given.dropout,
+        "epochs": given.epochs,
+        "batch_size": given.batch_size,
+    }
+    if given.learning_rate is not None:
+        settings["learning_rate"] = given.learning_rate
+    return settings
+
+
+def class_weight_by_index(given: ImageClassifier, classes: tuple[str, ...]) -> Any:
+    """Return None, `balanced`, or a weight for each class index.
+
+    Raises:
+        SettingError: There is no such class.
+    """
+    if not isinstance(given.class_weight, dict):
+        return given.class_weight
+    for name in given.class_weight:
+        if name not in classes:
+            raise unknown_name("class in class_weight", name, classes, "the data's folder")
+    return {classes.index(name): float(weight) for name, weight in given.class_weight.items()}
+
+
+def check(given: ImageClassifier) -> None:
+    """Raise one SettingError for all parameters that cannot work, before any picture is read."""
+    problems: list[str] = []
+    if given.method not in METHODS:
+        problems.append(str(unknown_name("method", given.method, METHODS, "`headstart fit --help`")))
+    if not isinstance(given.views, int) or not 1 <= given.views <= 1000:
+        problems.append(f"views is {given.views!r}: give a whole number from 1 to 1000.")
+    elif given.views > 1 and given.augmentation in (None, "none"):
+        problems.append(f"views is {given.views}, but without augmentation all views are the same: set augmentation.")
+    if isinstance(given.seed, bool) or not 0 <= int(given.seed) < 2**32:
+        problems.append(f"seed is {given.seed!r}: give a whole number from 0 to {2**32 - 1}.")
+    if given.weights is not None and not Path(given.weights).is_file():
+        problems.append(f"weights is {str(given.weights)!r}, which is no file: check the path.")
+    for name in ("validation_size", "test_size", "coverage", "false_alarm_rate"):
+        if not 0 < getattr(given, name) < 1:
+            problems.append(f"{name} is {getattr(given, name)!r}: give a share between 0 and 1.")
+    if given.validation_size + given.test_size >= 1:
+        problems.append("validation_size and test_size leave nothing to train on: together they must be below 1.")
+    if given.class_weight is not None and not isinstance(given.class_weight, dict) and given.class_weight != "balanced":
+        problems.append(f"class_weight is {given.class_weight!r}: give None, 'balanced' or weights by class name.")
+    for work_out in (
+        new_head,
+        several_labels,
+        _check_backbone,
+        _check_augmentation,
+        _check_device,
+        training_settings,
+        _check_budget,
+    ):
+        try:
+            work_out(given)
+        except SettingError as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingError("\n  ".join(problems))
+
+
+def _check_backbone(given: ImageClassifier) -> None:
+    from headstart.networks import check_name
+
+    check_name(given.backbone, given.image_size, given.fit_mode)
+
+
+def _check_augmentation(given: ImageClassifier) -> None:
+    from headstart.learn.augment import make_augmentation
+
+    make_augmentation(given.augmentation)
+
+
+def _check_budget(given: ImageClassifier) -> None:
+    from headstart.learn.finetune.estimate import parse_seconds
+
+    if given.budget is not None:
+        parse_seconds(given.budget)
+
+
+def _check_device(given: ImageClassifier) -> None:
+    from headstart.learn.features.engines import choose_device, choose_precision
+
+    choose_precision(given.precision, choose_device(given.device))
