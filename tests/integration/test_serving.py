@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +20,7 @@ import httpx
 import numpy as np
 import pytest
 from odd_pictures import encoded, gradient
+from packaging.requirements import Requirement
 from PIL import Image
 from serving import serve_command, write_model
 
@@ -80,8 +82,12 @@ def test_it_serves_where_torch_and_all_that_is_for_training_cannot_be_imported(m
             assert httpx.get(f"{address}{path}").status_code == 200, path
 
 
-def test_the_serving_set_of_requirements_has_the_tested_versions() -> None:
+def test_the_serving_set_of_requirements_has_the_tested_versions_of_all_that_the_extra_asks_for() -> None:
     assert set(REQUIREMENTS) <= set((ROOT / "constraints.txt").read_text().splitlines())
+    pinned = dict(line.split("==") for line in REQUIREMENTS)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for wanted in map(Requirement, project["optional-dependencies"]["serve"]):
+        assert wanted.specifier.contains(pinned[wanted.name]), wanted
 
 
 def test_sigterm_finishes_what_is_under_way_and_ends_with_0(model: Path) -> None:

@@ -34,7 +34,10 @@ def shared_core() -> Any:
     """
     import openvino
 
-    return openvino.Core()
+    core = openvino.Core()
+    # Mapped weights would end the process (SIGBUS) when somebody writes over the file of a model that is being served.
+    core.set_property({"ENABLE_MMAP": False})
+    return core
 
 
 def has_bfloat16() -> bool:
