@@ -122,7 +122,7 @@ def test_a_config_file_uses_the_constructors_names_and_options_win(pictures, tmp
     config.write_text(
         'method = "frozen"\nimage_size = 64\nseed = 5\nhead = "prototype"\n[augmentation]\npolicy = "flip"\n'
     )
-    done = run("fit", pictures, "--config", config, "--seed", 6, "--out", tmp_path / "model", "--json")
+    done = run("fit", pictures, "--config", config, "--seed", 6, "--out", tmp_path / "model", "--no-report", "--json")
     assert done.returncode == 0, done.stderr.decode()
     parameters = json.loads((tmp_path / "model" / "model.json").read_text())["parameters"]
     assert (parameters["image_size"], parameters["seed"], parameters["head"]) == (64, 6, "prototype")
@@ -210,7 +210,7 @@ def test_imagenet_classes_are_named_without_training(catdog) -> None:
 def test_kill_9_during_extraction_then_the_same_command_completes_with_the_same_result(catdog, tmp_path) -> None:
     def command(out: str, cache: str) -> tuple[list[str], dict[str, str]]:
         arguments = ["fit", str(catdog), "--out", str(tmp_path / out), "--image-size", "128", "--method", "frozen"]
-        arguments.append("--json")
+        arguments += ["--no-report", "--json"]
         return [sys.executable, "-m", "headstart", *arguments], {**os.environ, "HEADSTART_CACHE": str(tmp_path / cache)}
 
     arguments, environment = command("killed", "cache")

@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, make_picture: Callable[..., P
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     folder = tmp_path_factory.mktemp("explain") / "model"
-    ImageClassifier(method="frozen", image_size=64, seed=1).fit(data, out=folder)
+    ImageClassifier(method="frozen", image_size=64, seed=1).fit(data, out=folder, finish=None)
     return folder
 
 
@@ -171,7 +171,7 @@ def test_after_fit_the_most_similar_training_pictures_come_from_the_cache(model,
 def test_a_fine_tuned_model_computes_its_own_features_once(data, tmp_path, fresh_cache, monkeypatch) -> None:
     monkeypatch.setattr(finetune, "is_better", lambda new, old: True)
     training = {"epochs": 1, "unfreeze": 4, "learning_rate": 0.01}
-    ImageClassifier(method="finetune", image_size=64, training=training).fit(data, out=tmp_path / "model")
+    ImageClassifier(method="finetune", image_size=64, training=training).fit(data, out=tmp_path / "model", finish=None)
     predictor = load(tmp_path / "model")
     first, second = Progress(), Progress()
     found = TrainingPictures(predictor, data, progress=first)
@@ -194,7 +194,7 @@ def test_data_that_the_model_was_not_fitted_on_are_refused(model, tmp_path, make
 
 def test_on_two_real_pictures_side_by_side_the_heat_is_on_the_one_that_is_asked_for(hymenoptera, tmp_path) -> None:
     """The grid pointing game of Böhle et al. 2021 (arXiv:2104.00032), with ants on one side and bees on the other."""
-    ImageClassifier(method="frozen", seed=1).fit(hymenoptera, out=tmp_path / "model")
+    ImageClassifier(method="frozen", seed=1).fit(hymenoptera, out=tmp_path / "model", finish=None)
     predictor, network = load(tmp_path / "model"), load_network(tmp_path / "model")
     sure = {}
     for column, kind in enumerate(predictor.classes):

@@ -29,6 +29,21 @@ from headstart.networks import load_backbone, prefix
 NO_TIME = 0.001
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, make_picture) -> Path:
+    """Two kinds of 20 pictures each, which several tests learn from."""
+    folder = tmp_path_factory.mktemp("twenty")
+    for kind in ("dots", "stripes"):
+        for index in range(20):
+            make_picture(folder / kind / f"{kind}-{index:03}.jpg", kind, seed=index)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def frozen(folder) -> ImageClassifier:
+    return fit(folder, method="frozen")
+
+
 @pytest.fixture
 def pictures(class_folders) -> Pictures:
     paths = tuple(str(path) for path in sorted(class_folders(per_class=5).rglob("*.jpg")))
@@ -42,7 +57,7 @@ def lite0():
 
 def fit(folder, training=None, out=None, **parameters) -> ImageClassifier:
     parameters = {"method": "finetune", "image_size": 64, "precision": "float32", **parameters}
-    return ImageClassifier(training=training or {"epochs": 2}, **parameters).fit(folder, out=out)
+    return ImageClassifier(training=training or {"epochs": 2}, **parameters).fit(folder, out=out, finish=None)
 
 
 def model_folder(classifier: ImageClassifier):
@@ -138,8 +153,8 @@ def test_a_picture_that_changes_while_training_is_named(pictures, lite0) -> None
 # The whole
 
 
-def test_the_prefix_cached_computed_in_place_or_by_torch_gives_the_same_losses(class_folders, monkeypatch) -> None:
-    folder, histories, kinds = class_folders(per_class=20), [], []
+def test_the_prefix_cached_computed_in_place_or_by_torch_gives_the_same_losses(folder, monkeypatch) -> None:
+    histories, kinds = [], []
     make_job = method.make_job
 
     def watched(task, progress):
@@ -203,9 +218,7 @@ def test_the_checkpoint_is_gone_once_the_model_is_written(tuned) -> None:
     assert not list((environment.cache_folder() / "runs").glob("*"))
 
 
-def test_a_tuned_model_that_is_not_better_is_not_kept_and_every_bit_is_that_of_the_frozen_one(class_folders) -> None:
-    folder = class_folders(per_class=20)
-    frozen = fit(folder, method="frozen")
+def test_a_tuned_model_that_is_not_better_is_not_kept_and_every_bit_is_that_of_the_frozen_one(folder, frozen) -> None:
     # A rate that ruins the features, but slowly enough to be no error.
     worse = fit(folder, {"epochs": 1, "unfreeze": "all", "learning_rate": 0.03, "backbone_learning_rate": 0.03})
     assert worse.validation_.figures == frozen.validation_.figures
@@ -243,15 +256,13 @@ def test_a_gradual_schedule_starts_with_the_head_alone(class_folders) -> None:
 # auto
 
 
-def test_auto_fine_tunes_within_the_budget_and_not_beyond_it(class_folders) -> None:
-    folder = class_folders(per_class=20)
+def test_auto_fine_tunes_within_the_budget_and_not_beyond_it(folder, frozen) -> None:
     within = fit(folder, {"epochs": 1}, method="auto", budget="10h")
     beyond = fit(folder, {"epochs": 1}, method="auto", budget=NO_TIME)
     assert len(within.history_) == 1
     assert any("McNemar" in note for note in within.notes_)
     assert beyond.history_.empty
     assert any("more than the budget of 0 s: the frozen backbone is kept" in note for note in beyond.notes_)
-    frozen = fit(folder, method="frozen")
     assert all(torch.equal(tensor, weights(frozen)[name]) for name, tensor in weights(beyond).items())
 
 

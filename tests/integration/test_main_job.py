@@ -78,7 +78,7 @@ def test_odd_pictures_get_the_same_probabilities_from_training_path_and_export(h
 
 
 def test_fitting_again_reads_the_cache_and_gives_the_same_model(hymenoptera_model, hymenoptera, tmp_path) -> None:
-    again = ImageClassifier(method="frozen").fit(hymenoptera, out=tmp_path / "again")
+    again = ImageClassifier(method="frozen").fit(hymenoptera, out=tmp_path / "again", finish=None)
     description = json.loads((tmp_path / "again" / "model.json").read_text())
     assert description["features"]["computed"] == 0
     assert again.test_.figures == hymenoptera_model.test_.figures
@@ -98,7 +98,7 @@ def test_added_pictures_cost_only_themselves(class_folders, fresh_cache, tmp_pat
 @pytest.mark.parametrize("head", ["linear", "mlp", "prototype"])
 def test_every_head_learns_generated_kinds_and_is_saved(head: str, class_folders) -> None:
     folder = class_folders(per_class=30)
-    classifier = ImageClassifier(method="frozen", head=head, image_size=64, epochs=30).fit(folder)
+    classifier = ImageClassifier(method="frozen", head=head, image_size=64, epochs=30).fit(folder, finish=None)
     assert classifier.test_.figures["accuracy"].value > 0.8
     assert list(classifier.classes_) == sorted(path.name for path in folder.iterdir())
     assert np.allclose(classifier.predict_proba(folder).sum(axis=1), 1, atol=1e-5)
@@ -112,7 +112,7 @@ def test_a_data_frame_lists_and_a_manifest_give_the_same_model_as_the_folder(cla
     frame.to_csv(tmp_path / "manifest.csv", index=False)
     sources = [(folder, None), (frame, None), (paths, list(frame.label)), (tmp_path / "manifest.csv", None)]
     found = [
-        ImageClassifier(method="frozen", image_size=64).fit(data, labels).predict_proba(paths)
+        ImageClassifier(method="frozen", image_size=64).fit(data, labels, finish=None).predict_proba(paths)
         for data, labels in sources
     ]
     for other in found[1:]:
@@ -120,7 +120,7 @@ def test_a_data_frame_lists_and_a_manifest_give_the_same_model_as_the_folder(cla
 
 
 def test_few_pictures_are_judged_by_repeated_cross_validation(class_folders) -> None:
-    classifier = ImageClassifier(method="frozen", image_size=64).fit(class_folders(per_class=8))
+    classifier = ImageClassifier(method="frozen", image_size=64).fit(class_folders(per_class=8), finish=None)
     assert classifier.evaluated_by_ == "repeated cross-validation"
     # The saved model learns from all of them: none is set apart.
     assert classifier.counts_ == {"train": classifier.test_.n, "validation": 0, "test": 0}

@@ -57,7 +57,7 @@ def unseen(tmp_path_factory, make_picture) -> Path:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, pictures) -> Path:
     folder = tmp_path_factory.mktemp("fitted") / "model"
-    ImageClassifier(method="frozen", image_size=64, seed=0).fit(pictures).save(folder)
+    ImageClassifier(method="frozen", image_size=64, seed=0).fit(pictures, finish=None).save(folder)
     return folder
 
 

@@ -48,7 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, pictures: Path):
             classifier = ImageClassifier(
                 backbone, image_size=SIZE, weights=str(folder / f"{backbone}.safetensors"), **settings
             )
-            classifier.fit(pictures, out=folder / "model")
+            classifier.fit(pictures, out=folder / "model", finish=None)
             made[key] = folder / "model"
         return made[key]
 
