@@ -24,7 +24,7 @@ from headstart.core.errors import ModelError, WeightsError
 from headstart.core.metrics import evaluate
 from headstart.core.outcomes import Outcomes
 from headstart.core.slices import slices
-from headstart.learn.again import command
+from headstart.learn.again import command, pinned
 from headstart.learn.features.extract import digest
 from headstart.use.exporters.write import export_model
 from headstart.use.report import Material, finder, finish, of_model, report
@@ -313,7 +313,8 @@ def test_every_fit_writes_a_report_with_the_figures_of_model_json(fitted: tuple[
         value, low, high = (100 * recall[key] for key in ("value", "low", "high"))
         assert f"{name} {one['support']} {value:.1f} % {low:.1f} to {high:.1f}" in words
     assert said["data"]["fingerprint"] in words
-    assert "headstart fit data --image-size 64 --method frozen --seed 3 --test-size 0.4" in words
+    precision = said["features"]["precision"]
+    assert f"fit data --image-size 64 --method frozen --precision {precision} --seed 3 --test-size 0.4" in words
     assert "report.html" in said["files"]
     wrong = said["test"]["n"] - int(np.trace(said["test"]["confusion"]))
     assert page.count("where the network looked in") == min(wrong, 12) > 0
@@ -400,6 +401,18 @@ def test_the_command_has_what_is_not_the_default(tmp_path: Path, changes: dict[s
     (tmp_path / "data").mkdir()
     defaults = ImageClassifier().get_params()
     assert command({**defaults, **changes}, defaults, str(tmp_path / "data")) == words
+
+
+def test_the_command_pins_what_trials_on_this_machine_chose(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    defaults = ImageClassifier().get_params()
+    given = {**defaults, "training": {"epochs": 3}}
+    for chosen, words in (
+        ({"C": 1.0}, "--precision float32 --training epochs=3"),
+        ({"precision": "bfloat16"}, "--precision float32 --training epochs=3,precision=bfloat16"),
+    ):
+        again = pinned(given, {"precision": "float32"}, chosen)
+        assert command(again, defaults, str(tmp_path / "data")) == f"headstart fit data {words}"
 
 
 def test_the_command_that_is_told_gives_the_same_parameters_again(tmp_path: Path) -> None:

@@ -35,6 +35,20 @@ def command(parameters: Mapping[str, Any], defaults: Mapping[str, Any], source: 
     return shlex.join(words)
 
 
+def pinned(parameters: Mapping[str, Any], features: Mapping[str, Any], chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return parameters with the precisions that were chosen by trials on this machine: a later trial may differ.
+
+    Args:
+        parameters: Of `ImageClassifier`.
+        features: What `model.json` says of how features were computed.
+        chosen: What it says of the settings that were filled in.
+    """
+    changed = {**parameters, "precision": features["precision"]}
+    if "precision" in chosen:
+        changed["training"] = {**(parameters["training"] or {}), "precision": chosen["precision"]}
+    return changed
+
+
 def _text(value: Any) -> str | None:
     """Return a value as its option takes it, or None where the option cannot take it."""
     if isinstance(value, Mapping):

@@ -22,7 +22,7 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
-from headstart.learn.again import command
+from headstart.learn.again import command, pinned
 from headstart.learn.confidence import Confident, describe_test, is_tuned
 from headstart.learn.curves import draw_curves
 from headstart.networks.export import Classifier, add_head, to_onnx
@@ -80,7 +80,7 @@ def save_model(
         tested = None if prepared.cross_validate else outcomes
         confidence = describe_test(confident.told, tested, confident.temperature, seed)
         description = describe(given, prepared, backbone, trained, figures, confidence)
-        description["command"] = command(*parameters, dataset.source)
+        description["command"] = command(pinned(given, trained.features, trained.chosen), parameters[1], dataset.source)
         write_card(folder, description, figures)
         outcomes.write_csv(folder)
         if finish is not None:
