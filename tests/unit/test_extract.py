@@ -48,12 +48,15 @@ def test_features_that_memory_cannot_hold_are_refused_before_any_work(tmp_path, 
 
 
 def test_memory_is_what_the_system_and_a_container_leave(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(memory, "_LIMIT", tmp_path / "memory.max")
+    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
     monkeypatch.setattr(memory, "_STATE", tmp_path / "meminfo")
     built_in = memory.available()
     (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3000 kB\n")
     (tmp_path / "memory.max").write_text("max\n")
     assert built_in is None or built_in > 2**28
     assert memory.available() == 3000 * 1024
+    (tmp_path / "memory.current").write_text("700000\n")
+    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 150000\n")
+    assert memory.available() == 3000 * 1024
     (tmp_path / "memory.max").write_text("1000000\n")
-    assert memory.available() == 1_000_000
+    assert memory.available() == 450_000

@@ -158,6 +158,15 @@ def test_a_model_replaces_a_model_and_nothing_else(model, tmp_path) -> None:
     assert (foreign / "photo.jpg").exists()
 
 
+def test_what_another_model_set_aside_is_left_alone(model, tmp_path) -> None:
+    others = [tmp_path / name for name in (".model.v2.ab12cd34.old", ".model.2024.old")]
+    for other in others:
+        model.rename(other) if model.exists() else other.mkdir()
+    with artifact.new_model_folder(model) as temporary:
+        (temporary / "new").touch()
+    assert all(other.is_dir() for other in others)
+
+
 def test_a_kill_while_a_model_is_replaced_loses_nothing_and_is_explained(model, tmp_path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from headstart.core import artifact\n"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -82,10 +85,21 @@ def test_a_long_name_after_the_first_pictures_moves_its_own_line_only(capsys, pr
     assert lines[-1] == lines[1]
 
 
-def test_progress_is_drawn_only_where_it_is_seen(tmp_path: Path, make_picture: Callable[..., Path], capfd) -> None:
-    from headstart.cli import main
+def test_progress_is_drawn_where_answers_go_to_a_file_and_errors_to_a_terminal(
+    tmp_path: Path, make_picture: Callable[..., Path]
+) -> None:
+    import pty
 
     model = write_model(tmp_path / "model", classes=("a", "b"))
-    main(["predict", str(model), str(make_picture(tmp_path / "one.png")), "--quiet"])
-    main(["predict", str(model), str(make_picture(tmp_path / "one.png"))])
-    assert capfd.readouterr().err == ""
+    picture = make_picture(tmp_path / "one.png")
+    drawn = {}
+    for quiet in ([], ["--quiet"]):
+        seen, terminal = pty.openpty()
+        command = [sys.executable, "-m", "headstart", "predict", str(model), str(picture), *quiet]
+        subprocess.run(command, stdout=subprocess.PIPE, stderr=terminal, check=True, timeout=60)
+        os.write(terminal, b"end")
+        drawn[bool(quiet)] = os.read(seen, 100_000)
+        os.close(terminal)
+        os.close(seen)
+    assert b"predict" in drawn[False]
+    assert drawn[True] == b"end"

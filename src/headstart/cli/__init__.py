@@ -50,7 +50,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb; an unknown one is told with the nearest."""
-        if args[0] not in VERBS:
+        if args[0] not in VERBS and not ctx.resilient_parsing:  # completion asks without wanting an answer
             raise unknown_name("command", args[0], VERBS, "`headstart --help`")
         return super().resolve_command(ctx, args)
 

@@ -6,8 +6,9 @@ import csv
 import io
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from headstart.core.answers import Answer
     from headstart.core.predictor import Prediction, Predictor
 
-_WINDOW = 64  # pictures that the widths of a table are taken from: what comes later is printed as it comes
+# The widths of a table are taken from the first so many pictures, or from those of the first second.
+_WINDOW, _SECONDS = 64, 1.0
 Answered = Iterable[tuple[str, "Answer | None", "str | None"]]  # path, and what is said or why there is nothing
 
 
@@ -101,7 +103,11 @@ def _write_table(answered: Answered, predictor: Predictor, top: int) -> None:
     titles = predictor.description.get("class_names", {})
     header = ("picture", "class" if predictor.thresholds.labels is None else "labels", "probability", "")
     blocks = (_lines(path, answer, titles, top) for path, answer, _ in answered if answer is not None)
-    first = list(islice(blocks, _WINDOW))
+    first, began = [], time.monotonic()
+    for block in blocks:
+        first.append(block)
+        if len(first) == _WINDOW or time.monotonic() - began > _SECONDS:
+            break
     if not first:
         return
     rows = [header, *chain.from_iterable(first)]

@@ -9,10 +9,10 @@ history.csv, report.html, README.md and others as the method writes them
 from __future__ import annotations
 
 import dataclasses
-import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -192,8 +192,10 @@ def _take_place(temporary: Path, target: Path) -> None:
 
 
 def _set_aside(target: Path) -> list[Path]:
-    """Return what stood at `target` and was set aside to be replaced."""
-    return list(target.parent.glob(f".{glob.escape(target.name)}.*.old"))
+    """Return what stood at `target` and was set aside to be replaced; never another model's, such as `target.v2`'s."""
+    ours = re.compile(re.escape(f".{target.name}.") + r"[a-z0-9_]{8}\.old")  # as `new_model_folder` and mkdtemp name it
+    found = target.parent.iterdir() if target.parent.is_dir() else ()
+    return [path for path in found if ours.fullmatch(path.name)]
 
 
 def check_target(target: Path) -> None:

@@ -35,17 +35,19 @@ def command(parameters: Mapping[str, Any], defaults: Mapping[str, Any], source: 
     return shlex.join(words)
 
 
-def pinned(parameters: Mapping[str, Any], features: Mapping[str, Any], chosen: Mapping[str, Any]) -> Mapping[str, Any]:
+def pinned(
+    parameters: Mapping[str, Any], features: Mapping[str, Any], gain: Mapping[str, Any] | None
+) -> Mapping[str, Any]:
     """Return parameters with the precisions that were chosen by trials on this machine: a later trial may differ.
 
     Args:
         parameters: Of `ImageClassifier`.
         features: What `model.json` says of how features were computed.
-        chosen: What it says of the settings that were filled in.
+        gain: What it says of fine-tuning, if that was tried.
     """
     changed = {**parameters, "precision": features["precision"]}
-    if "precision" in chosen:
-        changed["training"] = {**(parameters["training"] or {}), "precision": chosen["precision"]}
+    if gain is not None:
+        changed["training"] = {**(parameters["training"] or {}), "precision": gain["precision"]}
     return changed
 
 

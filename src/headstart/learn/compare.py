@@ -296,9 +296,12 @@ def _score_finetuned(
         """Return what the saved model says of held-out pictures, `(n, c)`, when it was tuned on the others."""
         network = replace(backbone, network=deepcopy(backbone.network))
         prepared = _fold(ground, inside, outside, fold)
-        trained = fit_finetune(
-            prepared, network, make_head(choice.head), how, TrainingSettings(), seed=_seed(ground, fold)
-        )
+        try:
+            trained = fit_finetune(
+                prepared, network, make_head(choice.head), how, TrainingSettings(), seed=_seed(ground, fold)
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None  # a comparison has no `--resume` to tell of
         kept.append(bool(trained.gain and trained.gain["kept"]))
         sizes.append(_megabytes(trained.network))
         paths = [prepared.dataset.paths[row] for row in prepared.split.test]

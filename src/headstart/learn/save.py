@@ -80,7 +80,7 @@ def save_model(
         tested = None if prepared.cross_validate else outcomes
         confidence = describe_test(confident.told, tested, confident.temperature, seed)
         description = describe(given, prepared, backbone, trained, figures, confidence)
-        description["command"] = command(pinned(given, trained.features, trained.chosen), parameters[1], dataset.source)
+        description["command"] = command(pinned(given, trained.features, trained.gain), parameters[1], dataset.source)
         write_card(folder, description, figures)
         outcomes.write_csv(folder)
         if finish is not None:

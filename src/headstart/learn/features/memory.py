@@ -9,9 +9,9 @@ from pathlib import Path
 
 from headstart.core.errors import SettingError
 
-# The features themselves, and those of them that a head is fitted on.
-COPIES = 2
-_LIMIT = Path("/sys/fs/cgroup/memory.max")
+# The features themselves, those of them that a head is fitted on, and these once more, scaled.
+COPIES = 3
+_CONTAINER = Path("/sys/fs/cgroup")
 _STATE = Path("/proc/meminfo")
 
 
@@ -45,6 +45,8 @@ def available() -> int | None:
     except (OSError, KeyError, ValueError):
         if hasattr(os, "sysconf") and {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= set(os.sysconf_names):
             found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with suppress(OSError, ValueError):  # there is none, or it is "max"
-        found.append(int(_LIMIT.read_text()))
+    with suppress(OSError, ValueError, KeyError):  # there is no container, or its limit is "max"
+        limit, used = (int((_CONTAINER / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (_CONTAINER / "memory.stat").read_text().splitlines())
+        found.append(max(0, limit - used + int(stat["inactive_file"])))  # files that were read can be let go
     return min(found, default=None)

@@ -85,7 +85,9 @@ class LinearHead:
         examples = check_examples(features, targets, num_classes, groups, class_weight, several=True)
         rows = examples.rows()
         mean, scale = row_scaling(rows, self.scaling)
-        axes = find_axes((rows - mean) / scale)
+        scaled = rows - mean
+        scaled /= scale  # in place: wide features are large
+        axes = find_axes(scaled)
         labels, weights = examples.spread(examples.targets), examples.spread(examples.weights) / examples.views
         chosen: dict[str, Any] = {"C": self.C, "scaling": self.scaling}
         start = None

@@ -296,7 +296,14 @@ def choose(
     else:
         test, (_, p) = "McNemar", mcnemar(start.held_out.right, said.right)
     kept = is_better(tuned, start.validation)
-    gain = {"figure": tuned.headline, "frozen": was, "finetuned": now, "p": p, "kept": kept}
+    gain = {
+        "figure": tuned.headline,
+        "frozen": was,
+        "finetuned": now,
+        "p": p,
+        "kept": kept,
+        "precision": settings.precision,
+    }
     verdict = "a real difference" if p < 0.05 else "chance alone can do that"
     progress.note(
         f"Fine-tuning: validation {tuned.headline.replace('_', ' ')} {was:.3f} -> {now:.3f} on {tuned.n:,} pictures "
