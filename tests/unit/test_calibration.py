@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from headstart.core.calibration import (
+    Bin,
     alarm_threshold,
     at_temperature,
     calibration_error,
     conformal_rank,
+    error_of,
     fit_temperature,
     prediction_sets,
     reliability,
@@ -36,6 +38,7 @@ def test_calibration_error_of_a_case_worked_by_hand() -> None:
     probabilities = np.array([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1], [0.1, 0.9]])
     targets = np.array([0, 1, 0, 1])
     assert calibration_error(targets, probabilities, bins=10) == pytest.approx((0.1 + 0.1) / 2)
+    assert error_of((Bin(0.5, 0.6, 3, 0.6, 0.5), Bin(0.8, 0.9, 1, 0.9, 1.0))) == pytest.approx(0.1)
 
 
 def test_reliability_agrees_with_scikit_learns_calibration_curve() -> None:

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load
 
 from headstart import ImageClassifier
-from headstart.core.card import base_model, licence_identifier, write_card
+from headstart.core.card import base_model, licence_identifier, width_sentence, write_card
 from headstart.core.metrics import Evaluation, evaluate
 
 
@@ -106,6 +106,7 @@ def test_with_six_pictures_the_card_says_that_the_interval_is_wide(tmp_path) -> 
     many = card_of(tmp_path, described(), figures_of(1990, 2000))
     assert "wide" not in many
     assert "say little" not in many
+    assert "because 1 picture says no more" in width_sentence(figures_of(1, 1).figures["accuracy"], 1)
 
 
 def test_the_card_tells_what_confidence_is_worth_only_where_it_was_measured(tmp_path) -> None:

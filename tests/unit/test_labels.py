@@ -178,3 +178,5 @@ def test_what_needs_one_class_says_so() -> None:
     refuse_several_labels("softmax", "the doctor")
     with pytest.raises(SettingError, match="the doctor needs one class"):
         refuse_several_labels("multilabel", "the doctor")
+    with pytest.raises(SettingError, match="int8 needs one class.*exports but int8"):
+        refuse_several_labels("multilabel", "int8")

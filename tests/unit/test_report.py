@@ -289,6 +289,21 @@ def test_a_small_class_is_pointed_out(few: list[str]) -> None:
     assert f"fewer than {FEW} pictures" in text_of(report(material(outcomes_of(few, KINDS))))
 
 
+def test_of_several_labels_the_reliability_counts_statements_and_draws_no_intervals(few: list[str]) -> None:
+    one = outcomes_of(few, KINDS)
+    several = replace(one, targets=np.eye(3, dtype=bool)[one.targets])
+    drawn, told = {}, {}
+    for kind, outcomes in (("one", one), ("several", several)):
+        page = report(material(outcomes))
+        drawn[kind] = (
+            re.search(r"<h3>Probabilities</h3>(.*?)</svg>", page, flags=re.S)[1].count("stroke-opacity: 0.55") > 0
+        )
+        told[kind] = text_of(page)
+    assert drawn == {"one": True, "several": False}
+    assert "Larger points are more pictures; bars are 95 % intervals." in told["one"]
+    assert "Larger points are more statements (a picture and a label); no intervals" in told["several"]
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory, make_picture: Callable[..., Path]) -> tuple[Path, Path]:
     """A real model whose labels mean nothing, so that it is often wrong, and its pictures."""

@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 
+from headstart.cli import app
 from headstart.core.errors import DataError, SettingError
 from headstart.learn.audit import audit
 from headstart.learn.dataset import read_dataset
+from headstart.learn.doctor import examine, write_clean_manifest
 from headstart.learn.heads import HEADS, LinearHead, MLPHead, make_head
 from headstart.learn.heads.folds import deal_folds
 from headstart.learn.several import SeveralLabels, as_matrix
@@ -60,6 +63,25 @@ def test_other_columns_stay_and_labels_do_not(table: pd.DataFrame) -> None:
     flags = pd.DataFrame(MATRIX, columns=["label:a", "label:b", "label:c"])
     whole = pd.concat([table[["path"]], flags, pd.Series(list("xyxyxy"), name="camera")], axis=1)
     assert list(read_dataset(whole, several=SEVERAL).columns) == ["camera"]
+
+
+def test_a_clean_manifest_has_no_label_that_was_not_chosen(table: pd.DataFrame, tmp_path: Path) -> None:
+    flags = pd.DataFrame(MATRIX, columns=["label:a", "label:b", " Label:c"])
+    whole = pd.concat([table[["path"]], flags, pd.Series(list("xyxyxy"), name="camera")], axis=1)
+    chosen = SeveralLabels(columns=("a", "b"))
+    checkup, _ = examine(whole, several=chosen, backbone=None)
+    write_clean_manifest(whole, checkup, (), tmp_path / "clean.csv", chosen)
+    assert list(pd.read_csv(tmp_path / "clean.csv")) == ["path", "label:a", "label:b", "camera"]
+    assert read_dataset(tmp_path / "clean.csv", several=SEVERAL).classes == ("a", "b")
+
+
+@pytest.mark.parametrize("option", ["--labels=a,b", "--label-separator= "])
+def test_fit_and_check_refuse_options_of_several_labels_without_the_output(tmp_path: Path, option: str) -> None:
+    pictures = str(tmp_path)
+    for verb in ("fit", "check"):
+        error = CliRunner().invoke(app, [verb, pictures, option]).exception
+        assert isinstance(error, SettingError)
+        assert "is given, and output is 'softmax': choose output 'multilabel'." in str(error)
 
 
 def test_all_that_is_wrong_is_told(table: pd.DataFrame, tmp_path: Path) -> None:

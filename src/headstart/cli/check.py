@@ -63,7 +63,7 @@ def command(
     from headstart.core.text import count
     from headstart.learn.doctor import examine, write_clean_manifest
     from headstart.learn.doctor.manifest import check_kinds, check_target
-    from headstart.learn.several import SeveralLabels
+    from headstart.learn.several import choose_several_labels
     from headstart.use.doctor import write_page
     from headstart.use.page import check_page
 
@@ -72,7 +72,7 @@ def command(
         check_page(html)
     if write_manifest is not None:
         check_target(write_manifest)
-    several = SeveralLabels(tuple(labels or ()), label_separator) if output == "multilabel" else None
+    several = choose_several_labels(output, labels, label_separator)
     progress = ConsoleProgress(quiet=quiet or as_json)
     checkup, prepared = examine(
         data, several=several, backbone=None if quick else backbone, seed=seed, progress=progress

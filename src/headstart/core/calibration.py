@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,8 +66,12 @@ def calibration_error(targets: np.ndarray, probabilities: np.ndarray, bins: int 
     The mean over the pictures of `|accuracy - confidence|` of their bin. With few pictures it is too high even for
     perfect probabilities: each bin's accuracy then strays by chance.
     """
-    made = reliability(targets, probabilities, bins)
-    return sum(one.count * abs(one.accuracy - one.confidence) for one in made) / len(targets)
+    return error_of(reliability(targets, probabilities, bins))
+
+
+def error_of(bins: Sequence[Bin]) -> float:
+    """Return the expected calibration error of bins, see `calibration_error`."""
+    return sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / sum(one.count for one in bins)
 
 
 def fit_temperature(targets: np.ndarray, probabilities: np.ndarray) -> float:

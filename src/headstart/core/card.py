@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.metrics import ClassFigures, Evaluation, Figure
+from headstart.core.text import count
 
 # Below this many pictures a share says next to nothing; from this width on an interval is called wide.
 FEW, WIDE = 20, 0.1
@@ -111,9 +112,9 @@ def width_sentence(accuracy: Figure, n: int, name: str = "accuracy") -> str:
     """Return what a wide 95 % interval means for people, or nothing where it is narrow."""
     if accuracy.high - accuracy.low < WIDE:
         return ""
-    pictures = "1 picture" if n == 1 else f"{n:,} pictures"
+    pictures = count(n, "picture says", "pictures say")
     return (
-        f"The interval is wide, because {pictures} say no more: the {name.replace('_', ' ')} on new pictures of the "
+        f"The interval is wide, because {pictures} no more: the {name.replace('_', ' ')} on new pictures of the "
         f"same kind may be as low as {accuracy.low:.2f} or as high as {accuracy.high:.2f}."
     )
 
@@ -239,7 +240,7 @@ def _answers_unknown(confidence: dict[str, Any]) -> bool:
 
 def _data(description: dict[str, Any]) -> str:
     data = description["data"]
-    counts = ", ".join(f"{count:,} {part}" for part, count in data["counts"].items() if count)
+    counts = ", ".join(f"{number:,} {part}" for part, number in data["counts"].items() if number)
     lines = ["## Data", "", f"{_escaped(data['name'])}: {counts} pictures (fingerprint `{data['fingerprint'][:16]}`)."]
     if data.get("set_aside"):
         lines.append(f"{len(data['set_aside']):,} pictures were set aside; `model.json` names them and says why.")
@@ -266,7 +267,7 @@ def _limits(description: dict[str, Any], figures: Evaluation) -> str:
         (name, one.support) for name, one in zip(figures.classes, figures.per_class, strict=True) if one.support < FEW
     ]
     if few:
-        listed = ", ".join(f"{_escaped(name)} ({count})" for name, count in few[:10]) + (" …" if len(few) > 10 else "")
+        listed = ", ".join(f"{_escaped(name)} ({n})" for name, n in few[:10]) + (" …" if len(few) > 10 else "")
         lines.append(f"- Classes measured on fewer than {FEW} pictures, whose own figures say little: {listed}.")
     if sentence := width_sentence(figures.figures[figures.headline], figures.n, figures.headline):
         lines.append(f"- {sentence}")

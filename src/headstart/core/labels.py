@@ -26,7 +26,7 @@ def refuse_several_labels(output: object, what: str) -> None:
     if output == "multilabel":
         raise SettingError(
             f"{what} needs one class for each picture, and output is 'multilabel'. What works with several labels: "
-            "fit, predict, evaluate, report, check and exports (docs/multi-label.md)."
+            "fit, predict, evaluate, report, check and exports but int8 (docs/multi-label.md)."
         )
 
 

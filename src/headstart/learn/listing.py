@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headstart.core.errors import DataError
+from headstart.core.text import count
 from headstart.core.text import shown as shown
 
 # Names of folders and of values of a `split` column, in lower case. "Training" and "Testing" are what many
@@ -65,9 +66,8 @@ def data_error(source: str, problems: Sequence[str], warnings: Sequence[str] = (
     """Return one error that tells every problem, a line each; warnings follow because they often explain."""
     if len(problems) == 1 and not warnings:
         return DataError(f"{source}: {problems[0]}")
-    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"- {line}" for line in problems] + [f"- note: {line}" for line in warnings]
-    return DataError("\n".join([f"{source}: {count}", *lines]))
+    return DataError("\n".join([f"{source}: {count(len(problems), 'problem')}", *lines]))
 
 
 def some(names: Iterable[object], limit: int = 3) -> str:

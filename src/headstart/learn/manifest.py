@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core.text import count
 from headstart.learn.listing import SPLITS, Listing, data_error, is_utf8, shown, some
-from headstart.learn.several import PREFIX, SeveralLabels, class_name, matrix_of, read_flags
+from headstart.learn.several import SeveralLabels, class_name, is_label, matrix_of, read_flags
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +59,7 @@ def read_frame(frame: pd.DataFrame, source: str, base: str, several: SeveralLabe
         return listing
     place = {key: [i for i, name in enumerate(names) if name.lower() == key] for key in _COLUMNS}
     missing = [key for key in ("path", "label") if not place[key] and not (flags and key == "label")]
-    if several is None and "label" in missing and any(name.lower().startswith(PREFIX) for name in names):
+    if several is None and "label" in missing and any(map(is_label, names)):
         listing.problems.append(
             "its labels are columns of 0 and 1, several a picture: choose output multilabel (`headstart fit`, "
             "`headstart check`); elsewhere one column label is needed."

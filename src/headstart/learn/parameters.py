@@ -85,15 +85,11 @@ def several_labels(given: ImageClassifier) -> SeveralLabels | None:
     """Return where the data name several labels a picture; None where each has one class.
 
     Raises:
-        SettingError: Label columns are given, and the output is another.
+        SettingError: Label columns or a separator are given, and the output is another.
     """
-    from headstart.learn.several import SeveralLabels
+    from headstart.learn.several import choose_several_labels
 
-    if given.output == "multilabel":
-        return SeveralLabels(tuple(given.label_columns or ()), given.label_separator)
-    if given.label_columns is not None:
-        raise SettingError(f"label_columns is given, and output is {given.output!r}: choose output 'multilabel'.")
-    return None
+    return choose_several_labels(given.output, given.label_columns, given.label_separator)
 
 
 def _head_settings(given: ImageClassifier) -> dict[str, Any]:

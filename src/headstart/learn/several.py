@@ -19,7 +19,7 @@ from headstart.core.errors import SettingError
 if TYPE_CHECKING:
     import pandas as pd
 
-PREFIX = "label:"
+PREFIX, SEPARATOR = "label:", ";"
 _FLAGS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 
 
@@ -34,7 +34,7 @@ class SeveralLabels:
     """
 
     columns: tuple[str, ...] = ()
-    separator: str = ";"
+    separator: str = SEPARATOR
 
     def __post_init__(self) -> None:
         if not isinstance(self.separator, str) or not self.separator:
@@ -48,7 +48,7 @@ class SeveralLabels:
         told = ["--output", "multilabel"]
         if self.columns:
             told += ["--labels", ",".join(self.columns)]
-        if self.separator != ";":
+        if self.separator != SEPARATOR:
             told += ["--label-separator", self.separator]
         return shlex.join(told)
 
@@ -59,7 +59,7 @@ class SeveralLabels:
             ValueError: A column that was named is not there; its text says what to do.
         """
         if not self.columns:
-            return [place for place, name in enumerate(names) if name.lower().startswith(PREFIX)]
+            return [place for place, name in enumerate(names) if is_label(name)]
         found = []
         for wanted in self.columns:
             near = [place for place, name in enumerate(names) if name in (wanted, PREFIX + wanted)]
@@ -80,6 +80,25 @@ class SeveralLabels:
         return tuple(part for part in cell.split(self.separator) if part.strip())
 
 
+def choose_several_labels(output: str, columns: Sequence[str] | None, separator: str) -> SeveralLabels | None:
+    """Return how several labels a picture are written; None where each has one class.
+
+    Args:
+        output: What the model gives; `multilabel` gives several labels.
+        columns: The label columns, or None.
+        separator: What stands between the names in a cell.
+
+    Raises:
+        SettingError: Label columns or a separator are given, and the output is another.
+    """
+    if output == "multilabel":
+        return SeveralLabels(tuple(columns or ()), separator)
+    for name, given in (("label_columns", columns is not None), ("label_separator", separator != SEPARATOR)):
+        if given:
+            raise SettingError(f"{name} is given, and output is {output!r}: choose output 'multilabel'.")
+    return None
+
+
 def several_labels_of(description: Mapping[str, Any]) -> SeveralLabels | None:
     """Return how the labels were written that a model learned from, or None where it gives each picture one class.
 
@@ -89,10 +108,10 @@ def several_labels_of(description: Mapping[str, Any]) -> SeveralLabels | None:
     if description.get("output") != "multilabel":
         return None
     parameters = description.get("parameters") or {}
-    return SeveralLabels(tuple(parameters.get("label_columns") or ()), parameters.get("label_separator") or ";")
+    return SeveralLabels(tuple(parameters.get("label_columns") or ()), parameters.get("label_separator") or SEPARATOR)
 
 
-def seems_several(classes: Sequence[str], separator: str = ";") -> str | None:
+def seems_several(classes: Sequence[str], separator: str = SEPARATOR) -> str | None:
     """Return a class that looks like several labels in one cell, all of which stand in other cells too; or None."""
     parts = {name: {part.strip() for part in name.split(separator)} for name in classes}
     known = Counter(part for each in parts.values() for part in each)
@@ -101,7 +120,12 @@ def seems_several(classes: Sequence[str], separator: str = ";") -> str | None:
 
 def class_name(column: str) -> str:
     """Return the label that a column stands for: `label:red` is `red`."""
-    return column[len(PREFIX) :].strip() if column.lower().startswith(PREFIX) else column
+    return column[len(PREFIX) :].strip() if is_label(column) else column
+
+
+def is_label(column: str) -> bool:
+    """Whether a column is a label by its name, `label:NAME`."""
+    return column.strip().lower().startswith(PREFIX)
 
 
 def read_flags(table: pd.DataFrame) -> list[tuple[str, ...] | None]:

@@ -13,7 +13,7 @@ import numpy as np
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.findings import KINDS, Checkup
 from headstart.learn.dataset import Dataset, read_dataset
-from headstart.learn.several import PREFIX, SeveralLabels
+from headstart.learn.several import PREFIX, SeveralLabels, is_label
 
 
 def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
@@ -48,7 +48,8 @@ def write_clean_manifest(
 ) -> tuple[int, int]:
     """Write the pictures of the data to a CSV file (`path,label[,split][,group]…`), without those of some findings.
 
-    Several labels of a picture become columns `label:NAME` of 0 and 1.
+    Several labels of a picture become columns `label:NAME` of 0 and 1. Other columns with such a name, which the user
+    did not choose as labels, are left out, as a fit on the manifest would learn them.
 
     Paths below the manifest's folder are written relative to it, others absolute.
 
@@ -110,6 +111,8 @@ def _columns(dataset: Dataset, kept: list[int], base: str) -> dict[str, list[Any
             columns[name] = [values[row] or "" for row in kept]
     if dataset.columns is not None:
         for name in dataset.columns.columns:
+            if dataset.several_labels and is_label(str(name)):
+                continue
             values = dataset.columns[name].iloc[kept]
             columns[str(name)] = values.astype(object).where(values.notna(), "").tolist()
     return columns

@@ -50,21 +50,31 @@ def _curve(history: Sequence[Mapping[str, float]], key: str) -> str:
     return _svg(figure)
 
 
-def reliability(bins: Sequence[Bin], across: str, up: str) -> str:
-    """Return a reliability diagram: the share that came true against the probability, with 95 % Wilson intervals."""
+def reliability(bins: Sequence[Bin], across: str, up: str, *, intervals: bool) -> str:
+    """Return a reliability diagram: the share that came true against the probability.
+
+    Args:
+        bins: The points.
+        across: What the probability is of.
+        up: What the share is of.
+        intervals: Whether to draw 95 % Wilson intervals, which hold where what a bin counts is independent.
+    """
     figure = _figure(4.2, 3.5)
     axes = _axes(figure, across, up)
     low = min([0.5, *(one.low for one in bins)])
     axes.plot([low, 1], [low, 1], "--", color=SOFT, linewidth=1)
     at, share = [one.confidence for one in bins], np.array([one.accuracy for one in bins])
-    ends = np.array([wilson(round(one.accuracy * one.count), one.count) for one in bins])
-    around = np.abs(ends.T - share)
-    axes.errorbar(at, share, yerr=around, fmt="none", ecolor=FIRST, elinewidth=1.5, alpha=0.55, capsize=0)
+    lowest = min(low, float(share.min()))
+    if intervals:
+        ends = np.array([wilson(round(one.accuracy * one.count), one.count) for one in bins])
+        around = np.abs(ends.T - share)
+        axes.errorbar(at, share, yerr=around, fmt="none", ecolor=FIRST, elinewidth=1.5, alpha=0.55, capsize=0)
+        lowest = min(lowest, float(ends.min()))
     most = max(one.count for one in bins)
     areas = [18 + 130 * one.count / most for one in bins]
     axes.scatter(at, share, s=areas, color=FIRST, zorder=3, linewidths=0)
     axes.set_xlim(low - 0.01, 1.02)
-    axes.set_ylim(min(low, float(ends.min())) - 0.02, 1.03)
+    axes.set_ylim(lowest - 0.02, 1.03)
     return _svg(figure)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.core.calibration import THRESHOLD, Bin, binned, prediction_sets
+from headstart.core.calibration import THRESHOLD, Bin, binned, error_of, prediction_sets
 from headstart.core.errors import ModelError
 from headstart.core.finished import Finished
 from headstart.core.intervals import wilson
@@ -279,8 +279,6 @@ def of_evaluation(
 def measure(outcomes: Outcomes, evaluation: Evaluation, predictor: Predictor) -> Measured:
     """Return what labelled pictures show of a model's confidence, with the thresholds that it was saved with."""
     limits, n = predictor.thresholds, len(outcomes.targets)
-    bins = Said.of(outcomes).bins
-    said = sum(one.count for one in bins)
     coverage, mean_size, alarms = None, None, None
     if limits.set_probability is not None:
         inside = prediction_sets(outcomes.probabilities, limits.set_probability)
@@ -289,7 +287,7 @@ def measure(outcomes: Outcomes, evaluation: Evaluation, predictor: Predictor) ->
     if limits.novelty is not None and outcomes.novelty is not None:
         count = int((outcomes.novelty > limits.novelty).sum())
         alarms = Figure(count / n, *wilson(count, n))
-    ece = sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / said
+    ece = error_of(Said.of(outcomes).bins)
     return Measured(ece, evaluation.figures["log_loss"].value, coverage, mean_size, alarms)
 
 

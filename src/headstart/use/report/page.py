@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.core.calibration import error_of
 from headstart.core.card import FEW, WIDE
 from headstart.core.finished import Finished
 from headstart.core.labels import baselines
@@ -79,8 +80,8 @@ def report(material: Material) -> str:
         kept=", ".join(f"{count:,} {kind}" for kind, count in together.items() if count),
         crops=crops(said, preprocessing),
         curves=curves,
-        reliability=charts.reliability(bins, across, up),
-        ece=sum(one.count * abs(one.accuracy - one.confidence) for one in bins) / sum(one.count for one in bins),
+        reliability=charts.reliability(bins, across, up, intervals=not several),
+        ece=error_of(bins),
         novelty=None if said.novelty is None else charts.novelty(said.novelty, threshold),
         moved=_moved(description),
         few=FEW,
