@@ -267,18 +267,17 @@ def test_int8_is_measured_on_pictures_that_were_not_learned_from(
     right = (again.predict(data.paths) == np.array([Path(path).parent.name for path in data.paths])).mean()
     assert right > 0.8
     convolutions = _convolutions(again.network_file)
-    assert {kind for kind, _ in convolutions} == {"Convolution", "GroupConvolution"}  # the latter are depthwise
-    assert {number for _, number in convolutions} <= {"i8", "u8"}
+    assert len(convolutions) == 49  # 16 of them depthwise
+    assert set(convolutions) <= {"i8", "u8"}
 
 
-def _convolutions(file: Path) -> set[tuple[str, str]]:
-    """Return the kinds and number formats of the convolutions as OpenVINO's CPU runs them."""
+def _convolutions(file: Path) -> list[str]:
+    """Return the number formats of the convolutions as OpenVINO's CPU runs them."""
     from headstart.core.runtime import shared_core
 
     compiled = shared_core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
-    told = [(info["layerType"].astype(str), info["runtimePrecision"].astype(str)) for info in nodes]
-    return {pair for pair in told if "Convolution" in pair[0]}
+    return [info["runtimePrecision"].astype(str) for info in nodes if "Convolution" in info["layerType"].astype(str)]
 
 
 def test_int8_that_loses_too_much_is_refused_unless_forced() -> None:
