@@ -1,6 +1,7 @@
 """The command line as a user meets it: in a subprocess, with what it prints and how it ends."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -257,6 +258,8 @@ def endless_fit(pictures: Path, tmp_path: Path, *options: str) -> Iterator[subpr
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell lets what it starts in the background ignore Ctrl-C, and children inherit that.
+        preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     try:
         yield process
