@@ -1,18 +1,18 @@
 """Fit once: `python fit_once.py DATA PARAMETERS` (a JSON object) prints what came out as one JSON line.
 
-With large pages, as the command `headstart fit` has them.
+Freed memory is kept, as the command `headstart fit` does.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from headstart import ImageClassifier
+from headstart.cli.memory import keep_freed_memory
 from headstart.core.progress import Progress
 
 
@@ -34,7 +34,7 @@ class Steps(Progress):
 
 def main(data: str, parameters: str) -> None:
     """Fit and print."""
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch is not imported yet
+    keep_freed_memory()
     steps = Steps()
     classifier = ImageClassifier(**json.loads(parameters)).fit(data, progress=steps)
     result = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import subprocess
 import sys
@@ -95,22 +94,6 @@ for was, now in zip(before, after):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-
-
-@pytest.mark.parametrize(("call", "pages"), [("main()", "1"), ("main(['--version'])", "None")])
-def test_large_pages_are_asked_for_in_the_command_s_own_process_only(call: str, pages: str) -> None:
-    code = f"""
-import os, sys
-from headstart.cli import main
-sys.argv = ["headstart", "--version"]
-try:
-    {call}
-finally:
-    print(os.environ.get("THP_MEM_ALLOC_ENABLE"))
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
-    assert done.stdout.split()[-1] == pages
 
 
 def third_party(folder: Path) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 import warnings
 from typing import Any
@@ -68,9 +67,10 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors are one line on standard error and exit code 2."""
-    if arguments is None:  # this process is ours
-        # Large pages: training loses less time to page faults. torch reads it on import.
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    if arguments is None and sys.argv[1:2] == ["fit"]:  # this process is ours, and trains
+        from headstart.cli.memory import keep_freed_memory
+
+        keep_freed_memory()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _note
