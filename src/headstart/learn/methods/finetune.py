@@ -288,13 +288,7 @@ def choose(
     assert start.held_out is not None
     old, new = start.validation.figures, tuned.figures
     was, now = old[tuned.headline].value, new[tuned.headline].value
-    if said.several_labels:
-        test, (_, p) = (
-            "bootstrap",
-            paired_bootstrap(said.targets, start.held_out.probabilities, said.probabilities, task.seed),
-        )
-    else:
-        test, (_, p) = "McNemar", mcnemar(start.held_out.right, said.right)
+    test, p = _paired_test(start.held_out, said, task.seed)
     kept = is_better(tuned, start.validation)
     gain = {
         "figure": tuned.headline,
@@ -325,6 +319,13 @@ def choose(
         gain=gain,
         graph=None,  # it is that of the backbone as it was
     )
+
+
+def _paired_test(frozen: Outcomes, tuned: Outcomes, seed: int) -> tuple[str, float]:
+    """Return the name and the p of the test that suits what was said of the same validation pictures."""
+    if tuned.several_labels:
+        return "bootstrap", paired_bootstrap(tuned.targets, frozen.probabilities, tuned.probabilities, seed)[1]
+    return "McNemar", mcnemar(frozen.right, tuned.right)[1]
 
 
 def is_better(new: Evaluation, old: Evaluation) -> bool:
