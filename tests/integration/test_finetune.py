@@ -165,7 +165,7 @@ def test_the_prefix_cached_computed_in_place_or_by_torch_gives_the_same_losses(f
         return job, settings
 
     monkeypatch.setattr(method, "make_job", watched)
-    settings = {"epochs": 3, "batch_size": 8, "mixup": 0.2, "unfreeze": "blocks.6"}
+    settings = {"epochs": 3, "batch_size": 8, "mixup": 0.2, "unfreeze": "blocks.6", "precision": "float32"}
     for how in ("cache", "openvino", "torch"):
         with monkeypatch.context() as patch:
             if how != "cache":

@@ -46,6 +46,8 @@ def make_optimizer(groups: list[dict[str, Any]], settings: TrainingSettings) -> 
         )
         if chosen
     ]
+    # One pass over each tensor instead of one for each operation; elsewhere torch chooses by itself.
+    fused = True if all(p.device.type == "cpu" for group in split for p in group["params"]) else None
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(split, momentum=settings.momentum)
-    return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(split)
+        return torch.optim.SGD(split, momentum=settings.momentum, fused=fused)
+    return (torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam)(split, fused=fused)

@@ -28,7 +28,15 @@ from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune import checkpoint, precision
 from headstart.learn.finetune.estimate import seconds_needed
-from headstart.learn.finetune.loop import Job, OnEpoch, Result, short_memory_is_explained, train, validation_logits
+from headstart.learn.finetune.loop import (
+    Job,
+    OnEpoch,
+    Result,
+    as_inputs,
+    short_memory_is_explained,
+    train,
+    validation_logits,
+)
 from headstart.learn.finetune.loss import class_weights
 from headstart.learn.finetune.mixing import has_rectangles
 from headstart.learn.finetune.optimizer import parameter_groups
@@ -39,7 +47,7 @@ from headstart.learn.heads import ClassWeight, Head
 from headstart.learn.methods.frozen import fit_frozen
 from headstart.learn.methods.trained import Trained
 from headstart.learn.prepare import Prepared
-from headstart.networks import Backbone, suffix
+from headstart.networks import Backbone, faster, suffix
 from headstart.networks.export import ACTIVATIONS, Classifier
 from headstart.networks.freezing import hash_tensors
 
@@ -155,6 +163,7 @@ def finetune(task: Task, folder: Path, resume: bool, progress: Progress, on_epoc
     job, settings = make_job(task, progress)
     result = train(job, settings, seed=task.seed, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch)
     job.network.load_state_dict(result.best)
+    faster.restore(job.network)
     if hash_tensors(_frozen(task)) != frozen_before:
         raise TrainingError("layers that should stay frozen have changed: nothing is saved. Please report this.")
     with short_memory_is_explained(settings):
@@ -247,6 +256,7 @@ def make_job(task: Task, progress: Progress) -> tuple[Job, TrainingSettings]:
     sample = _first_batch(training, min(len(split.train), settings.batch_size))
     if settings.cutmix and not has_rectangles(sample.ndim):
         progress.note(f"CutMix needs maps, and the inputs of {layers.cut} are tokens: it is off. mixup works there.")
+    faster.speed_up(network, as_inputs(sample[:1], device))
     name = checkpoint.run_folder({**_network_identity(task), "batch": sample.shape}).name
     return job, replace(settings, precision=precision.choose(settings.precision, network, sample, device, name))
 
