@@ -28,6 +28,7 @@ from serving import CLASSES, serving, write_model
 from headstart.core import artifact
 from headstart.core.errors import ModelError, SettingError
 from headstart.core.predictor import Predictor
+from headstart.core.replacing import new_folder
 from headstart.core.runtime import Network
 from headstart.use.exporters import exporter
 from headstart.use.exporters.contract import How
@@ -119,7 +120,7 @@ def test_a_new_export_is_seen_and_picked_up_and_a_half_written_one_is_not(form: 
 
     def export(classes: tuple[str, ...], seed: int) -> None:
         predictor = artifact.load(write_model(tmp_path / f"model-{seed}", classes=classes, seed=seed))
-        with artifact.new_folder(folder) as made:
+        with new_folder(folder) as made:
             exporter(form).export(predictor, made, How())
 
     export(CLASSES, 0)

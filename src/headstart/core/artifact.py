@@ -12,9 +12,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +21,7 @@ from headstart.core.answers import Thresholds
 from headstart.core.errors import ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
+from headstart.core.replacing import new_folder, set_aside
 from headstart.core.runtime import Precision
 
 FORMAT_VERSION = 1
@@ -71,7 +69,7 @@ def read_description(folder: Path) -> dict[str, Any]:
         if not isinstance(description["files"], dict):
             raise TypeError("files are of the wrong type")
     except (FileNotFoundError, NotADirectoryError):
-        if not folder.exists() and (former := _set_aside(folder)):
+        if not folder.exists() and (former := set_aside(folder)):
             raise ModelError(
                 f"{folder} is not there: replacing it was interrupted. The model that stood there is {former[0]}: "
                 "rename it back, or fit again."
@@ -142,60 +140,6 @@ def new_model_folder(target: Path) -> Iterator[Path]:
     check_target(target)
     with new_folder(target) as temporary:
         yield temporary
-
-
-@contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `target` that takes its place when the block ends well, else vanishes.
-
-    Whoever calls has made sure that what stands at `target` may be replaced.
-
-    Raises:
-        ModelError: `target` cannot be written.
-    """
-    target = target.absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    except OSError as error:
-        raise ModelError(f"{target} cannot be written: {error.strerror}. Choose another folder.") from error
-    try:
-        yield temporary
-        _take_place(temporary, target)
-    except OSError as error:
-        raise ModelError(
-            f"{target} cannot be written: {error.strerror or error}. Free some space or choose another folder."
-        ) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _take_place(temporary: Path, target: Path) -> None:
-    """Put a complete folder in the place of another.
-
-    Two renames are not one: a kill between them leaves the former model set aside, which `load` then says, and which
-    goes once a model stands there again.
-    """
-    os.chmod(temporary, 0o755)
-    if target.exists():
-        replaced = temporary.with_suffix(".old")
-        target.rename(replaced)
-        try:
-            temporary.rename(target)
-        except BaseException:
-            replaced.rename(target)
-            raise
-    else:
-        temporary.rename(target)
-    for former in _set_aside(target):
-        shutil.rmtree(former, ignore_errors=True)
-
-
-def _set_aside(target: Path) -> list[Path]:
-    """Return what stood at `target` and was set aside to be replaced; never another model's, such as `target.v2`'s."""
-    ours = re.compile(re.escape(f".{target.name}.") + r"[a-z0-9_]{8}\.old")  # as `new_model_folder` and mkdtemp name it
-    found = target.parent.iterdir() if target.parent.is_dir() else ()
-    return [path for path in found if ours.fullmatch(path.name)]
 
 
 def check_target(target: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import numpy as np
 from headstart import core
 from headstart.core.errors import ModelError
 from headstart.core.predictor import Predictor
+from headstart.core.replacing import new_file
 from headstart.core.text import shown
 from headstart.use.exporters import to_openvino
 from headstart.use.exporters.contract import Exported, How, Number
@@ -184,21 +184,18 @@ def copy_core(folder: Path) -> None:
 
 
 def write_zip(folder: Path) -> Path:
-    """Write the folder as `FOLDER.zip` beside it, whole or not at all, and return that; an older one is replaced."""
+    """Write the folder as `FOLDER.zip` beside it, whole or not at all, and return that; an older one is replaced.
+
+    Raises:
+        ModelError: It cannot be written.
+    """
     target = folder.with_name(f"{folder.name}.zip")
-    temporary = folder.with_name(f".{folder.name}.zip.{os.getpid()}.part")
-    try:
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-            for path in sorted(folder.rglob("*")):
-                if path.is_file() and path.suffix != ".pyc":
-                    # A fixed date, so that the same bundle is the same bytes.
-                    entry = zipfile.ZipInfo(
-                        f"{folder.name}/{path.relative_to(folder).as_posix()}", (2026, 1, 1, 0, 0, 0)
-                    )
-                    entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-                    with path.open("rb") as source, file.open(entry, "w") as sink:
-                        shutil.copyfileobj(source, sink)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                # A fixed date, so that the same bundle is the same bytes.
+                entry = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", (2026, 1, 1, 0, 0, 0))
+                entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+                with path.open("rb") as source, file.open(entry, "w") as sink:
+                    shutil.copyfileobj(source, sink)
     return target

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from headstart.core import images
-from headstart.core.artifact import file_sha256, new_folder
+from headstart.core.artifact import file_sha256
 from headstart.core.errors import DataError, ExportError, ImageError, ModelError, SettingError
 from headstart.core.labels import refuse_several_labels
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE, Predictor
 from headstart.core.progress import Progress
+from headstart.core.replacing import new_folder
 from headstart.core.runtime import Network, cores
 from headstart.use.exporters import exporter
 from headstart.use.exporters.accuracy import BeforeAndAfter, compare, folder_size, pictures_per_second

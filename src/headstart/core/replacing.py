@@ -1,0 +1,175 @@
+"""A folder or file that is written aside, whole, and then takes the place of what stood there.
+
+What is being written stands beside its target as `.NAME.xxxxxxxx.part` and is locked by its writer for as long as that
+lives; what it replaces is `.NAME.xxxxxxxx.old` for a moment. What a killed writer left goes with the next writing to
+the same target. Two at once are both written, and the later takes the place of the earlier.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from headstart.core.errors import ModelError
+
+ABANDONED_SECONDS = 24 * 3600.0  # without a change, where the file system (or Windows) has no such locks
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `target` that takes its place when the block ends well, else vanishes.
+
+    Whoever calls has made sure that what stands at `target` may be replaced.
+
+    Raises:
+        ModelError: `target` cannot be written.
+    """
+    with _new(target, _make_folder) as temporary:
+        yield temporary
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """Give an empty temporary file beside `target` that takes its place when the block ends well, else vanishes.
+
+    Raises:
+        ModelError: `target` cannot be written.
+    """
+    with _new(target, _make_file) as temporary:
+        yield temporary
+
+
+def set_aside(target: Path) -> list[Path]:
+    """Return what stood at `target` and was set aside to be replaced; never another model's, such as `target.v2`'s."""
+    return _beside(target, "old")
+
+
+@contextmanager
+def _new(target: Path, make: Callable[[Path], Path]) -> Iterator[Path]:
+    target = target.absolute()
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(target)
+        temporary, lock = _make_locked(target, make)
+    except OSError as error:
+        raise ModelError(f"{target} cannot be written: {error.strerror}. Choose another folder.") from error
+    try:
+        yield temporary
+        _take_place(temporary, target)
+    except OSError as error:
+        raise ModelError(
+            f"{target} cannot be written: {error.strerror or error}. Free some space or choose another folder."
+        ) from error
+    finally:
+        _remove(temporary)
+        if lock is not None:
+            os.close(lock)
+
+
+def _make_folder(target: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+
+
+def _make_file(target: Path) -> Path:
+    descriptor, path = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    os.close(descriptor)
+    return Path(path)
+
+
+def _make_locked(target: Path, make: Callable[[Path], Path]) -> tuple[Path, int | None]:
+    while True:
+        temporary = make(target)
+        # Another writer may take it for a leftover before it is locked: then there has to be another one.
+        with suppress(BlockingIOError, FileNotFoundError):
+            lock = _lock(temporary)
+            if temporary.exists():
+                return temporary, lock
+            if lock is not None:
+                os.close(lock)
+
+
+def _lock(path: Path) -> int | None:
+    """Return a descriptor that locks a path until it is closed or this process ends; None where nothing can be.
+
+    Raises:
+        BlockingIOError: Another holds the lock.
+        FileNotFoundError: The path is not there.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return None
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # some network file systems lock no folder
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _take_place(temporary: Path, target: Path) -> None:
+    """Put what is complete in the place of what stands there.
+
+    Two renames of folders are not one: a kill between them leaves the former folder set aside, which `load` then says,
+    and which goes once a model stands there again.
+    """
+    if temporary.is_file():
+        os.chmod(temporary, 0o644)
+        temporary.replace(target)
+        return
+    os.chmod(temporary, 0o755)
+    former = temporary.with_suffix(".old")
+    while True:
+        with suppress(FileNotFoundError):
+            target.rename(former)
+        try:
+            temporary.rename(target)
+            break
+        except BaseException as error:
+            if former.exists() and not target.exists():
+                former.rename(target)
+                raise
+            if not isinstance(error, OSError) or not target.exists():
+                raise
+            _remove(former)  # another writer was faster: what it wrote is what there is to replace now
+    _sweep(target)
+
+
+def _sweep(target: Path) -> None:
+    """Remove what killed writers left beside the target, but for the former folder where none stands there now."""
+    for part in _beside(target, "part"):
+        # The lock is held meanwhile, so that nobody begins to write there.
+        with suppress(OSError):
+            lock = _lock(part)
+            if lock is not None or time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
+                _remove(part)
+            if lock is not None:
+                os.close(lock)
+    if target.exists():
+        for former in set_aside(target):
+            if not former.with_suffix(".part").exists():  # else its writer is about to take its place
+                _remove(former)
+
+
+def _beside(target: Path, kind: str) -> list[Path]:
+    ours = re.compile(re.escape(f".{target.name}.") + rf"[a-z0-9_]{{8}}\.{kind}")  # as `tempfile` names them
+    found = target.parent.iterdir() if target.parent.is_dir() else ()
+    return [path for path in found if ours.fullmatch(path.name)]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
