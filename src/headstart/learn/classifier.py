@@ -309,7 +309,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 seed=self.seed,
                 progress=progress,
             )
-        budget = self.budget or (DEFAULT_BUDGET if self.method == "auto" else None)
+        budget = DEFAULT_BUDGET if self.budget is None and self.method == "auto" else self.budget
         return fit_finetune(
             prepared,
             backbone,

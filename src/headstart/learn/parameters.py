@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.labels import refuse_several_labels
+from headstart.learn.kinds import is_whole, wrong_values
 
 if TYPE_CHECKING:
     from headstart.learn.classifier import ImageClassifier
@@ -30,9 +31,9 @@ def feature_settings(given: ImageClassifier) -> FeatureSettings:
     from headstart.learn.features.extract import FeatureSettings
 
     return FeatureSettings(
-        views=given.views,
+        views=int(given.views),
         augmentation=make_augmentation(given.augmentation),
-        seed=given.seed,
+        seed=int(given.seed),
         device=given.device,
         precision=given.precision,
     )
@@ -59,7 +60,7 @@ def open_backbone(given: ImageClassifier) -> Backbone:
     from headstart.networks import load_backbone
 
     return load_backbone(
-        given.backbone, weights=given.weights, image_size=given.image_size, pooling=given.pooling, fit=given.fit_mode
+        given.backbone, weights=given.weights, image_size=_image_size(given), pooling=given.pooling, fit=given.fit_mode
     )
 
 
@@ -96,14 +97,21 @@ def _head_settings(given: ImageClassifier) -> dict[str, Any]:
     if given.head != "mlp":
         return {}
     settings: dict[str, Any] = {
-        "hidden": tuple(given.hidden),
-        "dropout": given.dropout,
-        "epochs": given.epochs,
-        "batch_size": given.batch_size,
+        "hidden": tuple(map(int, given.hidden)),
+        "dropout": float(given.dropout),
+        "epochs": int(given.epochs),
+        "batch_size": int(given.batch_size),
     }
     if given.learning_rate is not None:
-        settings["learning_rate"] = given.learning_rate
+        settings["learning_rate"] = float(given.learning_rate)
     return settings
+
+
+def _image_size(given: ImageClassifier) -> int | tuple[int, int] | None:
+    if given.image_size is None or is_whole(given.image_size):
+        return None if given.image_size is None else int(given.image_size)  # type: ignore[arg-type]
+    height, width = given.image_size  # type: ignore[misc]
+    return int(height), int(width)
 
 
 def class_weight_by_index(given: ImageClassifier, classes: tuple[str, ...]) -> Any:
@@ -122,24 +130,20 @@ def class_weight_by_index(given: ImageClassifier, classes: tuple[str, ...]) -> A
 
 def check(given: ImageClassifier) -> None:
     """Raise one SettingError for all parameters that cannot work, before any picture is read."""
-    problems: list[str] = []
+    values = given.get_params(deep=False)
+    wrong = wrong_values(values)
+    problems = list(wrong.values())
+    # The others are looked at beside the default of what is wrong, so that all is told at once.
+    defaults = type(given)().get_params(deep=False)
+    given = type(given)(**{name: defaults[name] if name in wrong else value for name, value in values.items()})
     if given.method not in METHODS:
         problems.append(str(unknown_name("method", given.method, METHODS, "`headstart fit --help`")))
-    if not isinstance(given.views, int) or not 1 <= given.views <= 1000:
-        problems.append(f"views is {given.views!r}: give a whole number from 1 to 1000.")
-    elif given.views > 1 and given.augmentation in (None, "none"):
+    if given.views > 1 and given.augmentation in (None, "none") and "augmentation" not in wrong:
         problems.append(f"views is {given.views}, but without augmentation all views are the same: set augmentation.")
-    if isinstance(given.seed, bool) or not 0 <= int(given.seed) < 2**32:
-        problems.append(f"seed is {given.seed!r}: give a whole number from 0 to {2**32 - 1}.")
     if given.weights is not None and not Path(given.weights).is_file():
         problems.append(f"weights is {str(given.weights)!r}, which is no file: check the path.")
-    for name in ("validation_size", "test_size", "coverage", "false_alarm_rate"):
-        if not 0 < getattr(given, name) < 1:
-            problems.append(f"{name} is {getattr(given, name)!r}: give a share between 0 and 1.")
-    if given.validation_size + given.test_size >= 1:
+    if given.validation_size + given.test_size >= 1 and not wrong.keys() & {"validation_size", "test_size"}:
         problems.append("validation_size and test_size leave nothing to train on: together they must be below 1.")
-    if given.class_weight is not None and not isinstance(given.class_weight, dict) and given.class_weight != "balanced":
-        problems.append(f"class_weight is {given.class_weight!r}: give None, 'balanced' or weights by class name.")
     for work_out in (
         new_head,
         several_labels,
@@ -160,7 +164,7 @@ def check(given: ImageClassifier) -> None:
 def _check_backbone(given: ImageClassifier) -> None:
     from headstart.networks import check_name
 
-    check_name(given.backbone, given.image_size, given.fit_mode)
+    check_name(given.backbone, _image_size(given), given.fit_mode)
 
 
 def _check_augmentation(given: ImageClassifier) -> None:

@@ -87,8 +87,37 @@ class TrainingSettings:
             number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
             if not number or not low <= value <= high:
                 problems.append(f"{name} is {value!r}: give a {'whole ' * whole}number from {low:g} to {high:g}.")
+        if self.unfreeze is not None:
+            try:
+                check_unfreeze(self.unfreeze)
+            except SettingError as error:
+                problems.append(str(error))
         if problems:
             raise SettingError("training: " + " ".join(problems))
+
+
+def check_unfreeze(wanted: Any) -> None:
+    """Raise SettingError if this cannot say what learns; whether the backbone has it, `unfreezing.plan` finds."""
+    if not isinstance(wanted, (list, tuple)):
+        _check_layers(wanted)
+        return
+    if not wanted:
+        raise SettingError("unfreeze is empty: give a stage, 'all', 'head', a number, or (stage, epochs) pairs.")
+    for pair in wanted:
+        epochs = pair[1] if isinstance(pair, (list, tuple)) and len(pair) == 2 else None
+        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+            raise SettingError(
+                f"unfreeze has {pair!r}: give pairs of a stage and a number of epochs, such as ('layer4', 3)."
+            )
+        _check_layers(pair[0])
+
+
+def _check_layers(wanted: Any) -> None:
+    if not isinstance(wanted, (int, str)) or isinstance(wanted, bool):
+        raise SettingError(
+            f"unfreeze is {wanted!r}: give a number of layers, a stage name, 'all', 'head', or a list of pairs of one "
+            "of these and a number of epochs."
+        )
 
 
 _RANGES: dict[str, tuple[float, float]] = {

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 from headstart.core.errors import SettingError, unknown_name
+from headstart.learn.finetune.settings import Unfreeze, check_unfreeze
 from headstart.networks import freeze, unfreeze
 
 if TYPE_CHECKING:
-    from headstart.learn.finetune.settings import Unfreeze
     from headstart.networks import Backbone
 
 ALL, HEAD = "all", "head"
@@ -61,6 +61,7 @@ def plan(backbone: Backbone, wanted: Unfreeze) -> Plan:
     Raises:
         SettingError: There is no such stage, or not so many layers; the message names what there is.
     """
+    check_unfreeze(wanted)
     if isinstance(wanted, (list, tuple)):
         return _gradual(backbone, list(wanted))
     modules = _modules(backbone, wanted)
@@ -115,18 +116,13 @@ def _has_statistics(module: nn.Module) -> bool:
     return getattr(module, "running_mean", None) is not None
 
 
-def _modules(backbone: Backbone, wanted: Any) -> tuple[str, ...]:
+def _modules(backbone: Backbone, wanted: int | str) -> tuple[str, ...]:
     """Return the modules that a stage name, `all`, `head` or a number of layers means."""
     stages = backbone.stages
     if isinstance(wanted, str) and wanted.strip().isdigit():
         wanted = int(wanted)
-    if isinstance(wanted, int) and not isinstance(wanted, bool):
+    if isinstance(wanted, int):
         return _last_layers(backbone, wanted)
-    if not isinstance(wanted, str):
-        raise SettingError(
-            f"unfreeze is {wanted!r}: give a number of layers, a stage name, 'all', 'head', or a list of pairs of one "
-            "of these and a number of epochs."
-        )
     if wanted == HEAD:
         return ()
     if wanted not in (ALL, *stages):
@@ -159,17 +155,10 @@ def _cut(backbone: Backbone, modules: tuple[str, ...]) -> str:
 
 
 def _gradual(backbone: Backbone, pairs: list[Any]) -> Plan:
-    if not pairs:
-        raise SettingError("unfreeze is empty: give a stage, 'all', 'head', a number, or (stage, epochs) pairs.")
     phases: list[Phase] = []
     epoch = 0
-    for pair in pairs:
-        epochs = pair[1] if isinstance(pair, (list, tuple)) and len(pair) == 2 else None
-        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-            raise SettingError(
-                f"unfreeze has {pair!r}: give pairs of a stage and a number of epochs, such as ('layer4', 3)."
-            )
-        phases.append(Phase(epoch, _modules(backbone, pair[0])))
+    for layers, epochs in pairs:
+        phases.append(Phase(epoch, _modules(backbone, layers)))
         epoch += epochs
     lowest = min((_cut(backbone, phase.modules) for phase in phases), key=backbone.stages.index)
     return Plan(lowest, tuple(phases), epochs=epoch)
