@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from headstart.core.progress import Progress
-from headstart.core.text import shown
+from headstart.core.text import shown, shown_lines
 
 # Steps that every epoch runs anew: its own line tells of them.
 _OF_EPOCHS = ("train",)
@@ -34,7 +34,7 @@ class ConsoleProgress(Progress):
         super().note(text)
         # One line in a file or a pipe; words are kept whole in a window.
         whole = not self._console.is_terminal
-        self._console.print(f"note: {_printable(text)}", style="yellow", markup=False, soft_wrap=whole)
+        self._console.print(f"note: {shown_lines(text)}", style="yellow", markup=False, soft_wrap=whole)
 
     def epoch(self, row: Mapping[str, float]) -> None:
         """Show one line of an epoch: its number, loss and accuracy on training and validation, pictures a second."""
@@ -110,9 +110,4 @@ def show(*parts: Any, width: int | None = None) -> None:
 
     console = Console(highlight=False, soft_wrap=True, width=width, emoji=False)
     for part in parts:
-        console.print(_printable(part) if isinstance(part, str) else part, markup=False)
-
-
-def _printable(text: str) -> str:
-    """Return text with its lines kept and all else that cannot be printed escaped."""
-    return "\n".join(shown(line) for line in text.split("\n"))
+        console.print(shown_lines(part) if isinstance(part, str) else part, markup=False)

@@ -54,7 +54,7 @@ def _write_json(answered: Answered, predictor: Predictor, top: int) -> None:
     """Write one object a picture; those that could not be read have `error`."""
     titles = predictor.description.get("class_names", {})
     for path, answer, error in answered:
-        told: dict[str, object] = {"path": _printable(path)}
+        told: dict[str, object] = {"path": _utf8(path)}
         if answer is None:
             told["error"] = error
         else:
@@ -79,7 +79,7 @@ def _write_csv(answered: Answered, predictor: Predictor, top: int) -> None:
     writer.writerow(["path", *columns])
     for path, answer, _ in answered:
         if answer is not None:
-            writer.writerow([_printable(path), *_cells(answer, predictor.classes, top)])
+            writer.writerow([_utf8(path), *_cells(answer, predictor.classes, top)])
 
 
 def _cells(answer: Answer, classes: Sequence[str], top: int) -> list[str]:
@@ -147,6 +147,6 @@ _STYLES: dict[str | None, Callable[[Answered, Predictor, int], None]] = {
 }
 
 
-def _printable(path: str) -> str:
-    """Return a path whose bytes are not UTF-8 in a form that every terminal and JSON takes."""
+def _utf8(path: str) -> str:
+    """Return a path as data that UTF-8 can hold: the bytes that are not UTF-8 escaped, and nothing else."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

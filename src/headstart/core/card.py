@@ -74,7 +74,7 @@ def metadata(description: dict[str, Any], figures: Evaluation) -> str:
         EvalResult(
             task_type="image-classification",
             dataset_type=_slug(data["name"]),
-            dataset_name=_printable(data["name"]),
+            dataset_name=_one_line(data["name"]),
             dataset_split="test" if by_test else "cross-validation",
             dataset_args={"pictures": figures.n, "fingerprint": data["fingerprint"][:16]},
             metric_type=_METRICS[name][0],
@@ -85,7 +85,7 @@ def metadata(description: dict[str, Any], figures: Evaluation) -> str:
         if name in _METRICS
     ]
     written = ModelCardData(
-        model_name=_printable(data["name"]),
+        model_name=_one_line(data["name"]),
         license=licence,
         license_name=_slug(backbone["licence"].partition("(")[0]) if licence == "other" else None,
         library_name="headstart",
@@ -326,16 +326,16 @@ session = onnxruntime.InferenceSession("model.onnx")
 ```"""
 
 
-def _printable(text: str) -> str:
+def _one_line(text: str) -> str:
     """Return a name on one line, with bytes that are not UTF-8 written out."""
     return " ".join(text.encode("utf-8", "backslashreplace").decode().split())
 
 
 def _escaped(text: str) -> str:
     """Return a name that Markdown shows as it is, also in a table."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", _printable(text))
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", _one_line(text))
 
 
 def _slug(text: str) -> str:
     """Return a name in lower case with dashes, as the hub's identifiers are written."""
-    return re.sub(r"[^a-z0-9._]+", "-", _printable(text).lower()).strip("-.") or "pictures"
+    return re.sub(r"[^a-z0-9._]+", "-", _one_line(text).lower()).strip("-.") or "pictures"

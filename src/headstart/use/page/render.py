@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from headstart.core.text import shown
+from headstart.core.text import shown_lines
 
 SHARED = Path(__file__).parent / "templates"
 
@@ -39,4 +39,4 @@ def _printable(value: Any) -> Any:
     """Return text with its lines kept and all else that cannot be printed escaped; other values as they are."""
     if type(value) is not str or value.isprintable():  # what the template has marked as safe is another type
         return value
-    return "\n".join(shown(line) for line in value.split("\n"))
+    return shown_lines(value)
