@@ -467,6 +467,46 @@ def test_other_hosts_and_pages_of_other_sites_are_refused_unless_allowed(model: 
         )
 
 
+def test_a_page_of_an_allowed_site_can_read_every_answer_and_no_other_page_can(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, other = {"origin": "https://pictures.example"}, {"origin": "https://evil.example"}
+    ask = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    with serving(model, origins=[site["origin"]], keys=guards.Keys([KEY])) as client:
+        key = {"authorization": f"Bearer {KEY}"}
+        monkeypatch.setattr(Predictor, "run", lambda *arguments: 1 / 0)
+        for status, headers in (
+            (500, key),
+            (403, {**key, "host": "evil.example"}),
+            (401, {}),
+        ):
+            answer = client.post("/predict", content=PICTURE, headers={**site, **headers})
+            assert answer.status_code == status
+            assert answer.headers.get_list("access-control-allow-origin") == [site["origin"]], status
+            assert_framed(answer)
+            refused = client.post("/predict", content=PICTURE, headers={**other, **headers})
+            assert refused.status_code == 403
+            assert "access-control-allow-origin" not in refused.headers
+        first = client.options("/predict", headers={**site, **ask})
+        assert (first.status_code, first.headers["access-control-allow-origin"]) == (200, site["origin"])
+        assert "authorization" in first.headers["access-control-allow-headers"]
+        assert client.options("/predict", headers={**other, **ask}).status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["https://pictures.example", "http://localhost:3000", "http://[::1]:8080"])
+def test_an_origin_as_browsers_send_it_may_be_allowed(origin: str) -> None:
+    assert guards.check_origins([origin]) == {origin}
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["*", "null", "pictures.example", "https://pictures.example/", "https://Pictures.example", "https://a.example:443"],
+)
+def test_an_origin_that_no_browser_would_send_is_refused(origin: str) -> None:
+    with pytest.raises(SettingError, match="is no origin: give scheme, host"):
+        guards.check_origins(["http://localhost:3000", origin])
+
+
 def assert_framed(answer: httpx.Response) -> None:
     """The headers that every answer has, whatever its status."""
     for name, value in guards.HEADERS.items():

@@ -71,7 +71,7 @@ def _serve(
     from headstart.use.serve.run import bind, run
 
     limits = Limits(max_body, max(max_body, Limits.bodies), max_pixels, max_files, queue, timeout)
-    keys = guards.read_keys(api_keys)
+    keys, origins = guards.read_keys(api_keys), guards.check_origins(allow_origin)
     bound = bind(host, port)  # before the models are read: a port that is taken is said at once
     models = Models(folders, precision=precision)
     local = host in guards.LOOPBACK or host.startswith("127.")
@@ -86,7 +86,7 @@ def _serve(
         limits,
         keys=keys,
         hosts=guards.LOOPBACK | {host, *allow_host} if local or allow_host else None,
-        origins=allow_origin,
+        origins=origins,
         reload=reload_model,
         access_log=access_log,
     )

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from fastapi.security import HTTPBearer
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -92,12 +91,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     if not service.keys:
         _say_open(app)
-    origins = frozenset(origins)
-    if origins:
-        app.add_middleware(
-            CORSMiddleware, allow_origins=sorted(origins), allow_methods=["GET", "POST"], allow_headers=["*"]
-        )
-    app.add_middleware(Frame, metrics=service.metrics, hosts=hosts, origins=origins, access_log=access_log)
+    app.add_middleware(Frame, metrics=service.metrics, hosts=hosts, origins=frozenset(origins), access_log=access_log)
     return app
 
 

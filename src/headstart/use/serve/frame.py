@@ -7,6 +7,7 @@ import traceback
 import uuid
 from typing import TYPE_CHECKING
 
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse
 from starlette.requests import Request
 
@@ -53,14 +54,18 @@ class Frame:
                 ]
             await send(message)
 
+        async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await self._guarded(scope, receive, send)
+            except Exception:
+                if status:  # half an answer is out: uvicorn logs it and closes the connection
+                    raise
+                event("failure", id=identity, traceback=traceback.format_exc())
+                told = JSONResponse({"error": "the server failed; its log says how."}, status_code=500)
+                await told(scope, receive, send)
+
         try:
-            await self._guarded(scope, receive, framed)
-        except Exception:
-            if status:  # half an answer is out: uvicorn logs it and closes the connection
-                raise
-            event("failure", id=identity, traceback=traceback.format_exc())
-            told = JSONResponse({"error": "the server failed; its log says how."}, status_code=500)
-            await told(scope, receive, framed)
+            await self._readable(answered, scope)(scope, receive, framed)
         finally:
             self._note(scope, status or 500, time.perf_counter() - start, identity)
 
@@ -70,6 +75,12 @@ class Frame:
             await self._app(scope, receive, send)
         else:
             await JSONResponse({"error": reason}, status_code=403)(scope, receive, send)
+
+    def _readable(self, app: ASGIApp, scope: Scope) -> ASGIApp:
+        """Return what lets pages of the allowed sites read every answer, refusals and our own failures too."""
+        if Request(scope).headers.get("origin") not in self._origins:
+            return app
+        return CORSMiddleware(app, allow_origins=self._origins, allow_methods=["GET", "POST"], allow_headers=["*"])
 
     def _note(self, scope: Scope, status: int, seconds: float, identity: str) -> None:
         route = getattr(scope.get("route"), "path", "other")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from headstart.core.errors import SettingError
 
 KEYS_VARIABLE = "HEADSTART_API_KEYS"
 _SHORTEST_KEY = 16
+_ORIGIN = re.compile(r"(?!http://.*:80$|https://.*:443$)[a-z][a-z0-9+.-]*://[^\sA-Z/?#@*]+")
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 # The page, its pictures and its camera; nothing from elsewhere, and no frame around it.
@@ -66,6 +68,21 @@ def read_keys(file: str | None) -> Keys:
             "python -c 'import secrets; print(secrets.token_urlsafe(32))'."
         )
     return Keys(keys)
+
+
+def check_origins(origins: Iterable[str]) -> frozenset[str]:
+    """Return the origins as they are, once each is written as browsers send it; any other would never be met.
+
+    Raises:
+        SettingError: One is written differently, such as with a path, or is `*`.
+    """
+    for origin in origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise SettingError(
+                f"{origin!r} is no origin: give scheme, host and, unless it is the usual one, port, in lower case and "
+                "without a slash at the end, such as https://pictures.example."
+            )
+    return frozenset(origins)
 
 
 def foreign(headers: Mapping[str, str], hosts: frozenset[str] | None, origins: frozenset[str]) -> str | None:
