@@ -12,6 +12,7 @@ from headstart.core.errors import SettingError
 from headstart.core.progress import Progress
 from headstart.learn import compare as module
 from headstart.learn.compare import compare
+from headstart.learn.features import memory
 from headstart.learn.features.extract import extract
 from headstart.learn.heads import make_head
 from headstart.learn.methods.frozen import probabilities
@@ -105,6 +106,13 @@ def test_fine_tuning_beyond_the_budget_is_left_out_and_its_cost_is_said(pictures
 
 
 @pytest.mark.slow
+def test_features_that_memory_cannot_hold_together_are_refused_before_any_is_computed(pictures, monkeypatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 0)
+    monkeypatch.setattr(module, "extract", lambda *arguments, **named: pytest.fail("features were computed"))
+    with pytest.raises(SettingError, match="1 view x 2,560 features take"):
+        compare(pictures, backbones=("efficientnet_lite0", "efficientnet_lite1"), folds=2, repeats=1)
+
+
 def test_a_budget_that_leaves_nothing_is_an_error(pictures) -> None:
     with pytest.raises(SettingError, match="nothing is left to compare"):
         compare(pictures, methods=("finetune",), folds=2, repeats=1, budget=0.001)

@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 import headstart
 from headstart import ImageClassifier
 from headstart.core.errors import DataError, ModelError, SettingError
+from headstart.learn.features import extract, memory
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,22 @@ def test_features_feed_any_scikit_learn_classifier(class_folders) -> None:
     pipeline = make_pipeline(headstart.FeatureExtractor(image_size=64), LogisticRegression(max_iter=1000))
     assert pipeline.fit(paths, labels).score(paths, labels) == 1.0
     assert headstart.extract_features(paths[:2], image_size=64).shape == (2, 1280)
+
+
+def test_memory_is_asked_for_before_features_are_computed_and_never_after(
+    class_folders, tmp_path, fresh_cache, monkeypatch
+) -> None:
+    data = class_folders(per_class=30)
+    with monkeypatch.context() as patch:
+        patch.setattr(extract, "open_engine", lambda *arguments: pytest.fail("an engine was opened"))
+        patch.setattr(memory, "available", lambda: 0)
+        with pytest.raises(SettingError, match="[0-9]+ pictures x 1 view x 1,280 features take .* GB of memory"):
+            ImageClassifier(method="frozen", image_size=64).fit(data)
+    free = iter([None])
+    monkeypatch.setattr(memory, "available", lambda: next(free, 0))  # the second who asks hears that nothing is left
+    fitted = ImageClassifier(method="frozen", image_size=64).fit(data, out=tmp_path / "model")
+    assert next(free, "asked") == "asked"
+    assert fitted.test_.n
 
 
 def test_all_impossible_parameters_are_told_at_once(class_folders) -> None:

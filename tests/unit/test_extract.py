@@ -10,6 +10,7 @@ from headstart.core.errors import SettingError
 from headstart.learn.features import extract as extraction
 from headstart.learn.features import memory
 from headstart.learn.features.engines import TorchEngine
+from headstart.learn.features.transformer import extract_features
 
 
 def test_a_precision_that_is_refused_again_finds_the_features_of_the_other(tmp_path, fresh_cache, monkeypatch) -> None:
@@ -36,15 +37,16 @@ def test_features_that_are_all_cached_need_no_engine(tmp_path, fresh_cache, monk
 def test_features_that_memory_cannot_hold_are_refused_before_any_work(tmp_path, fresh_cache, monkeypatch) -> None:
     backbone = tiny_backbone("test_resnet", tmp_path, pooling="flatten")
     pictures = list(np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8))
-    how = extraction.FeatureSettings(views=50, precision="float32", device="cpu")
-    monkeypatch.setattr(memory, "available", lambda: 2 * 4 * 3 * 50 * backbone.num_features - 1)
+    needed = memory.COPIES * 4 * 3 * backbone.num_features
+    monkeypatch.setattr(memory, "available", lambda: needed - 1)
     with monkeypatch.context() as patch:
         patch.setattr(extraction, "open_engine", lambda *arguments: pytest.fail("an engine was opened"))
-        with pytest.raises(SettingError, match=r"3 pictures x 50 views x .* GB are free: choose pooling avg"):
-            extraction.extract(pictures, backbone, how)
-    few = extraction.FeatureSettings(precision="float32", device="cpu")
-    assert extraction.extract(pictures, backbone, few).computed == 3
-    assert extraction.extract(pictures, backbone, how, cut=backbone.stages[-1]).computed == 150  # read in parts
+        with pytest.raises(SettingError, match=r"3 pictures x 1 view x .* GB are free: choose pooling avg"):
+            extract_features(pictures, backbone)
+    monkeypatch.setattr(memory, "available", lambda: needed)
+    assert extract_features(pictures, backbone, device="cpu", precision="float32").shape == (3, backbone.num_features)
+    with pytest.raises(SettingError, match=r"3 pictures x 2 views x "):
+        memory.check_memory(3, 2, backbone.num_features)
 
 
 def test_memory_is_what_the_system_and_a_container_leave(tmp_path, monkeypatch) -> None:

@@ -170,7 +170,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             finish: Called with what was made just before the model folder takes its place, to add a report to it.
 
         Raises:
-            SettingError: A parameter cannot work; all such parameters are named.
+            SettingError: A parameter cannot work; all such parameters are named. Or memory is too small for the
+                features, which is asked before they are computed.
             DataError: The pictures cannot be learned from; every problem is named.
             WeightsError: The backbone's weights cannot be had.
             ModelError: `out` cannot be written.
@@ -254,6 +255,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         import pandas as pd
 
         from headstart.learn.confidence import make_confident
+        from headstart.learn.features.memory import check_memory
         from headstart.learn.finetune.checkpoint import discard
         from headstart.learn.preview import crop_warning
         from headstart.learn.save import save_model
@@ -262,6 +264,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             backbone = parameters.open_backbone(self)
         if warning := crop_warning(prepared.records, backbone.preprocessing):
             progress.note(warning)
+        # Fine-tuning reads its views in parts, and begins with a head on the plain ones.
+        views = int(self.views) if self.method == "frozen" else 1
+        check_memory(len(prepared.training_rows()), views, backbone.num_features)
         trained = self._train(prepared, backbone, progress, resume, on_epoch)
         confident = make_confident(
             prepared,

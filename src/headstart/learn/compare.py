@@ -32,6 +32,7 @@ from headstart.learn.comparison import (
 )
 from headstart.learn.features.engines import choose_device, choose_precision
 from headstart.learn.features.extract import FeatureSettings, extract
+from headstart.learn.features.memory import check_memory
 from headstart.learn.features.speed import measure_speeds
 from headstart.learn.finetune.checkpoint import discard
 from headstart.learn.finetune.estimate import parse_seconds, seconds_needed
@@ -256,6 +257,7 @@ def _look(
 ) -> tuple[dict[str, np.ndarray], dict[str, BackboneFacts]]:
     """Return the features of all pictures, float32 `(n, 1, d)`, by backbone, and what each backbone costs."""
     pictures, found, networks = ground.pictures, {}, []
+    check_memory(len(pictures.paths), how.views, sum(backbone.num_features for backbone in loaded.values()))
     for name, backbone in loaded.items():
         features = extract(pictures.paths, backbone, how, digests=pictures.digests, progress=progress)
         found[name] = features.read()

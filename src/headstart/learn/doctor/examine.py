@@ -53,6 +53,7 @@ def examine(
     Raises:
         DataError: Nothing can be learned from the data; every problem is in the message.
         WeightsError: The backbone's weights cannot be had.
+        SettingError: Memory is too small for the features.
     """
     progress = progress or Progress()
     prepared = prepare(data, several=several, seed=seed, progress=progress)
@@ -140,9 +141,11 @@ def _with_label_features(
 
 def _features(prepared: Prepared, backbone: str, progress: Progress) -> np.ndarray:
     from headstart.learn.features.extract import extract
+    from headstart.learn.features.memory import check_memory
     from headstart.networks import load_backbone
 
     network: Backbone = load_backbone(backbone)
+    check_memory(len(prepared.dataset.paths), 1, network.num_features)
     return extract(prepared.dataset.paths, network, digests=prepared.digests, progress=progress).read()[:, 0]
 
 

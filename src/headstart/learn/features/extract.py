@@ -24,7 +24,6 @@ from headstart.core.progress import Progress
 from headstart.core.runtime import Precision
 from headstart.learn.augment import Augmentation, view_generator
 from headstart.learn.features.engines import Engine, choose_device, choose_engine, choose_precision, graph_file
-from headstart.learn.features.memory import check_memory
 from headstart.learn.features.store import Store, make_room
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def extract(
         progress: Is shown the pictures done.
 
     Raises:
-        SettingError: The memory is too small for the network's output; activations before a stage are read in parts.
+        SettingError: There is no such device or precision.
         DataError: Pictures cannot be read, or have changed; the message names them.
         CacheError: The cache cannot be written.
     """
@@ -113,8 +112,6 @@ def extract(
     device = choose_device(how.device)
     precision = choose_precision(how.precision, device)
     shape = network_shape(backbone, cut)
-    if cut is None:
-        check_memory(len(pictures), how.views, shape)
     digests = digests or _digests(pictures)
     keys = tuple(tuple(_key(d, view, how) for view in range(how.views)) for d in digests)
     engine: Engine | None = None

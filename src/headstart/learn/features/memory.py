@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from headstart.core.errors import SettingError
+from headstart.core.text import count
 
 # The features themselves, those of them that a head is fitted on, and these once more, scaled.
 COPIES = 3
@@ -15,21 +15,22 @@ _CONTAINER = Path("/sys/fs/cgroup")
 _STATE = Path("/proc/meminfo")
 
 
-def check_memory(pictures: int, views: int, shape: tuple[int, ...]) -> None:
+def check_memory(pictures: int, views: int, width: int) -> None:
     """Raise SettingError if the features of so many pictures and views cannot be held in memory.
+
+    Whoever is going to hold them asks once, before the extraction begins: later it would cost what was done by then.
 
     Args:
         pictures: How many.
         views: Of each picture.
-        shape: Of the float32 features of one view.
+        width: Number of float32 features of one view.
     """
-    width = math.prod(shape)
     needed, there = COPIES * 4 * pictures * views * width, available()
     if there is not None and needed > there:
         raise SettingError(
-            f"{pictures:,} pictures x {views:,} views x {width:,} features take {needed / 1e9:.1f} GB of memory, and "
-            f"{there / 1e9:.1f} GB are free: choose pooling avg or max, a smaller image_size, fewer views, or a "
-            "backbone with fewer features."
+            f"{count(pictures, 'picture')} x {count(views, 'view')} x {count(width, 'feature')} take "
+            f"{needed / 1e9:.1f} GB of memory, and {there / 1e9:.1f} GB are free: choose pooling avg or max, a smaller "
+            "image_size, fewer views, or a backbone with fewer features."
         )
 
 

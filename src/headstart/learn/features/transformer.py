@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from headstart.core import pictures as sources
 from headstart.core.progress import Progress
 from headstart.learn.features.extract import FeatureSettings, extract
+from headstart.learn.features.memory import check_memory
 from headstart.networks import Backbone, load_backbone
 
 
@@ -39,13 +40,14 @@ def extract_features(
     Raises:
         DataError: Pictures cannot be read; every one is named.
         WeightsError: The weights cannot be had.
-        SettingError: There is no such backbone, pooling, device or precision.
+        SettingError: There is no such backbone, pooling, device or precision, or memory is too small for the features.
     """
     if isinstance(backbone, str):
         backbone = load_backbone(backbone, weights=weights, image_size=image_size, pooling=pooling)
     listed = sources.as_list(pictures)
     if not listed:
         return np.zeros((0, backbone.num_features), np.float32)
+    check_memory(len(listed), 1, backbone.num_features)
     how = FeatureSettings(device=device, precision=precision)
     return extract(listed, backbone, how, progress=progress).read()[:, 0]
 

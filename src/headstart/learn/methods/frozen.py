@@ -121,7 +121,6 @@ def fit_frozen(
         progress: Is shown the steps.
 
     Raises:
-        SettingError: The memory is too small for the features.
         DataError: The features cannot be learned from.
     """
     progress = progress or Progress()
