@@ -7,8 +7,8 @@ import pytest
 from tiny_backbones import tiny_backbone
 
 from headstart.core.errors import SettingError
+from headstart.learn.features import engines, memory
 from headstart.learn.features import extract as extraction
-from headstart.learn.features import memory
 from headstart.learn.features.engines import TorchEngine
 from headstart.learn.features.transformer import extract_features
 
@@ -22,6 +22,40 @@ def test_a_precision_that_is_refused_again_finds_the_features_of_the_other(tmp_p
     assert [first.precision, second.precision] == ["float32", "float32"]
     assert [first.computed, second.computed] == [5, 0]
     assert np.array_equal(first.read(), second.read())
+
+
+def test_what_another_run_left_in_the_cache_does_not_change_the_precision(tmp_path, fresh_cache, monkeypatch) -> None:
+    backbone = tiny_backbone("test_resnet", tmp_path)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), np.uint8))
+    monkeypatch.setattr(engines, "has_bfloat16", lambda: True)
+
+    def open_engine(pictures, backbone, how, *arguments) -> TorchEngine:
+        return TorchEngine(backbone.network, "cpu", engines.choose_precision(how.precision, "cpu"))
+
+    monkeypatch.setattr(extraction, "open_engine", open_engine)
+    exact = extraction.extract(pictures, backbone, extraction.FeatureSettings(device="cpu", precision="float32"))
+    first, second = (extraction.extract(pictures, backbone, extraction.FeatureSettings(device="cpu")) for _ in range(2))
+    assert [exact.precision, first.precision, second.precision] == ["float32", "bfloat16", "bfloat16"]
+    assert [exact.computed, first.computed, second.computed] == [5, 5, 0]
+
+
+def test_a_precision_that_was_refused_is_not_tried_again_for_further_pictures(
+    tmp_path, fresh_cache, monkeypatch
+) -> None:
+    backbone = tiny_backbone("test_resnet", tmp_path)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), np.uint8))
+    monkeypatch.setattr(extraction, "choose_precision", lambda wanted, device: "bfloat16")
+    tried = []
+
+    def open_engine(pictures, backbone, how, *arguments) -> TorchEngine:
+        tried.append(how.precision)
+        return TorchEngine(backbone.network, "cpu")
+
+    monkeypatch.setattr(extraction, "open_engine", open_engine)
+    found = [extraction.extract(some, backbone) for some in (pictures[:3], pictures)]
+    assert tried == ["bfloat16", "float32"]
+    assert [one.precision for one in found] == ["float32", "float32"]
+    assert [one.computed for one in found] == [3, 2]
 
 
 @pytest.mark.parametrize("copies", [1, 2])

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,12 +115,19 @@ def extract(
     digests = digests or _digests(pictures)
     keys = tuple(tuple(_key(d, view, how) for view in range(how.views)) for d in digests)
     engine: Engine | None = None
-    precision, store, work = _fullest(backbone, cut, precision, shape, keys)
-    if work:
-        engine = open_engine([pictures[row] for row in work], backbone, how, cut, progress)
-        precision = engine.precision
-        store = _store(backbone, cut, precision, shape)
+    store = _store(backbone, cut, precision, shape)
+    work = _missing(store, keys)
+    # Not because float32 has everything: what another run has left in the cache must change no result.
+    if work and precision == "bfloat16" and store.refused:
+        precision, store = "float32", _store(backbone, cut, "float32", shape)
         work = _missing(store, keys)
+    if work:
+        how = replace(how, precision=precision)
+        engine = open_engine([pictures[row] for row in work], backbone, how, cut, progress)
+        if engine.precision != precision:
+            store.refuse()
+            precision, store = engine.precision, _store(backbone, cut, engine.precision, shape)
+            work = _missing(store, keys)
     if work and engine is not None:
         make_room(sum(map(len, work.values())) * int(np.prod(shape)) * 4, keep=store.folder)
         with progress.step("extract", len(work)) as update:
@@ -271,23 +278,6 @@ def _samples(pictures: Sequence[Picture], backbone: Backbone) -> np.ndarray:
             continue
     blank = np.random.default_rng(0).integers(0, 256, (*backbone.preprocessing.image_size, 3), np.uint8)
     return np.stack(loaded or [blank])
-
-
-def _fullest(
-    backbone: Backbone, cut: str | None, precision: Precision, shape: tuple[int, ...], keys: Sequence[Sequence[bytes]]
-) -> tuple[Precision, Store, dict[int, list[int]]]:
-    """Return the precision and store to read from, and what is missing there.
-
-    Where float32 has everything and the wanted bfloat16 has not, float32 serves: it is the better one, and an engine
-    whose bfloat16 was not accurate enough left its features there.
-    """
-    store = _store(backbone, cut, precision, shape)
-    work = _missing(store, keys)
-    if work and precision == "bfloat16":
-        exact = _store(backbone, cut, "float32", shape)
-        if not _missing(exact, keys):
-            return "float32", exact, {}
-    return precision, store, work
 
 
 def _missing(store: Store, keys: Sequence[Sequence[bytes]]) -> dict[int, list[int]]:

@@ -25,6 +25,7 @@ from headstart.core import settings
 from headstart.core.errors import CacheError
 
 IN_USE_SECONDS = 3600.0
+REFUSED = "refused"
 
 _open_stores: dict[Path, tuple[Any, int]] = {}
 _lock = threading.Lock()
@@ -105,6 +106,24 @@ class Store:
             self.folder,
             [(key, np.ascontiguousarray(value, self.dtype).tobytes()) for key, value in items],
         )
+
+    @property
+    def refused(self) -> bool:
+        """Whether the engine that should have filled it was not accurate enough."""
+        return (self.folder / REFUSED).is_file()
+
+    def refuse(self) -> None:
+        """Remember that, until the space is deleted.
+
+        Raises:
+            CacheError: The cache folder cannot be written.
+        """
+        try:
+            (self.folder / REFUSED).touch()
+        except OSError as error:
+            raise CacheError(
+                f"{self.folder} cannot be written: {error.strerror}. Free some space or set HEADSTART_CACHE."
+            ) from error
 
     def _valid(self, value: Any) -> bool:
         return value is not None and len(value) == self.dtype.itemsize * int(np.prod(self.shape))

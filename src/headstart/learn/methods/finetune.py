@@ -125,7 +125,8 @@ def fit_finetune(
     if start.validation is None:
         progress.note("There are too few pictures to validate fine-tuning: the frozen backbone is kept.")
         return start
-    if start.features["precision"] == "float32":  # bfloat16 is not there, or was refused for the whole network
+    # bfloat16 is not there, or was refused for the whole network; never because float32 happened to be in the cache.
+    if start.features["precision"] == "float32":
         how = replace(how, precision="float32")
     how = choose_views(how, int(settings.epochs or 1), pixels=layers.cut == backbone.stages[0], progress=progress)
     device = torch.device(choose_device(how.device))
