@@ -96,11 +96,7 @@ def test_with_several_labels_a_cell_shows_what_was_missed_wrongly_given_or_found
     ImageClassifier(**settings).fit(tmp_path / "sites.csv", out=tmp_path / "model")
     main(["evaluate", str(tmp_path / "model"), str(tmp_path / "sites.csv"), "--quiet"])
     assert "mean average precision" in (tmp_path / "model-on-sites.html").read_text().split("site: <b>")[0]
-    page = browser.new_page(viewport={"width": 390, "height": 800})
-    errors: list[str] = []
-    page.on("console", lambda message: errors.append(message.text))
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto((tmp_path / "model" / "report.html").as_uri())
+    page = open_page(browser, (tmp_path / "model" / "report.html").as_uri(), width=390)
     confusion = json.loads((tmp_path / "model" / "model.json").read_text())["test"]["confusion"]
     assert sum(one[0][1] + one[1][0] for one in confusion) > 0
     for i, ((_, wrong), (missed, found)) in enumerate(confusion):
@@ -111,7 +107,7 @@ def test_with_several_labels_a_cell_shows_what_was_missed_wrongly_given_or_found
     page.keyboard.press("Escape")
     assert all("3" in cell for cell in visible(page))
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert errors == []
+    assert asked_of_others(page) == page.wrong == []
     page.close()
 
 
