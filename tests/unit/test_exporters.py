@@ -425,6 +425,14 @@ def test_two_zips_of_one_bundle_at_once_do_not_write_into_one_file(tmp_path, mon
     assert {path.name for path in tmp_path.iterdir()} == {"bundle", "bundle.zip"}
 
 
+def test_a_zip_that_cannot_be_written_leaves_nothing_and_says_so(tmp_path) -> None:
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle.zip").mkdir()
+    with pytest.raises(ModelError, match=r"bundle\.zip cannot be written: Is a directory"):
+        to_bundle.write_zip(tmp_path / "bundle")
+    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "bundle.zip"}
+
+
 def test_a_bundle_tells_of_a_picture_that_cannot_be_read(predictor, tmp_path) -> None:
     export_model(predictor, tmp_path / "bundle", "bundle")
     (tmp_path / "no.jpg").write_text("no picture")

@@ -131,4 +131,16 @@ def test_a_file_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
     with new_file(target) as file:
         file.write_text("whole")
     assert contents(tmp_path) == {"bundle.zip": "whole"}
-    assert target.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600)])
+def test_others_may_read_what_is_written_as_far_as_the_user_lets_them(umask, folder, file, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        write(tmp_path / "model", "whole")
+        with new_file(tmp_path / "page.html") as page:
+            page.write_text("whole")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "model").stat().st_mode & 0o777 == folder
+    assert (tmp_path / "page.html").stat().st_mode & 0o777 == file

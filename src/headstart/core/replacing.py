@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -30,8 +30,14 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises:
         ModelError: `target` cannot be written.
     """
-    with _new(target, _make_folder) as temporary:
-        yield temporary
+    target = target.absolute()
+    try:
+        with _new(target, Path.mkdir) as temporary:
+            yield temporary
+    except OSError as error:
+        raise ModelError(
+            f"{target} cannot be written: {error.strerror or error}. Free some space or choose another folder."
+        ) from error
 
 
 @contextmanager
@@ -39,9 +45,9 @@ def new_file(target: Path) -> Iterator[Path]:
     """Give an empty temporary file beside `target` that takes its place when the block ends well, else vanishes.
 
     Raises:
-        ModelError: `target` cannot be written.
+        OSError: `target` cannot be written; the caller knows what it is, and says so.
     """
-    with _new(target, _make_file) as temporary:
+    with _new(target.absolute(), lambda path: path.touch(exist_ok=False)) as temporary:
         yield temporary
 
 
@@ -51,40 +57,23 @@ def set_aside(target: Path) -> list[Path]:
 
 
 @contextmanager
-def _new(target: Path, make: Callable[[Path], Path]) -> Iterator[Path]:
-    target = target.absolute()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(target)
-        temporary, lock = _make_locked(target, make)
-    except OSError as error:
-        raise ModelError(f"{target} cannot be written: {error.strerror}. Choose another folder.") from error
+def _new(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target)
+    temporary, lock = _make_locked(target, make)
     try:
         yield temporary
         _take_place(temporary, target)
-    except OSError as error:
-        raise ModelError(
-            f"{target} cannot be written: {error.strerror or error}. Free some space or choose another folder."
-        ) from error
     finally:
         _remove(temporary)
         if lock is not None:
             os.close(lock)
 
 
-def _make_folder(target: Path) -> Path:
-    return Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-
-
-def _make_file(target: Path) -> Path:
-    descriptor, path = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(descriptor)
-    return Path(path)
-
-
-def _make_locked(target: Path, make: Callable[[Path], Path]) -> tuple[Path, int | None]:
+def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
     while True:
-        temporary = make(target)
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        make(temporary)
         # Another writer may take it for a leftover before it is locked: then there has to be another one.
         with suppress(BlockingIOError, FileNotFoundError):
             lock = _lock(temporary)
@@ -124,10 +113,8 @@ def _take_place(temporary: Path, target: Path) -> None:
     and which goes once a model stands there again.
     """
     if temporary.is_file():
-        os.chmod(temporary, 0o644)
         temporary.replace(target)
         return
-    os.chmod(temporary, 0o755)
     former = temporary.with_suffix(".old")
     while True:
         with suppress(FileNotFoundError):
@@ -162,7 +149,7 @@ def _sweep(target: Path) -> None:
 
 
 def _beside(target: Path, kind: str) -> list[Path]:
-    ours = re.compile(re.escape(f".{target.name}.") + rf"[a-z0-9_]{{8}}\.{kind}")  # as `tempfile` names them
+    ours = re.compile(re.escape(f".{target.name}.") + rf"[0-9a-f]{{8}}\.{kind}")  # as `_make_locked` names them
     found = target.parent.iterdir() if target.parent.is_dir() else ()
     return [path for path in found if ours.fullmatch(path.name)]
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.findings import KINDS, Checkup
+from headstart.core.replacing import new_file
 from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.several import PREFIX, SeveralLabels, is_label
 
@@ -80,18 +81,15 @@ def write_clean_manifest(
         names = ", ".join(dataset.classes[target] for target in np.flatnonzero(lost))
         raise SettingError(f"nothing would be left of the class {names}: leave out fewer kinds of findings.")
     columns = _columns(dataset, kept, os.path.abspath(file.parent))
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
     try:
-        with temporary.open("w", newline="", encoding="utf-8") as opened:
-            writer = csv.writer(opened)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
-        check_target(file)
-        temporary.replace(file)
+        with new_file(file) as temporary:
+            with temporary.open("w", newline="", encoding="utf-8") as opened:
+                writer = csv.writer(opened)
+                writer.writerow(columns)
+                writer.writerows(zip(*columns.values(), strict=True))
+            check_target(file)
     except OSError as error:
         raise SettingError(f"{file} cannot be written: {error.strerror}. Name another place.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(kept), len(dataset) - len(kept)
 
 

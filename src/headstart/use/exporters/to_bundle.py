@@ -190,12 +190,21 @@ def write_zip(folder: Path) -> Path:
         ModelError: It cannot be written.
     """
     target = folder.with_name(f"{folder.name}.zip")
-    with new_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.suffix != ".pyc":
-                # A fixed date, so that the same bundle is the same bytes.
-                entry = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", (2026, 1, 1, 0, 0, 0))
-                entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-                with path.open("rb") as source, file.open(entry, "w") as sink:
-                    shutil.copyfileobj(source, sink)
+    try:
+        with new_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file() and path.suffix != ".pyc":
+                    _add(file, path, f"{folder.name}/{path.relative_to(folder).as_posix()}")
+    except OSError as error:
+        raise ModelError(
+            f"{target} cannot be written: {error.strerror or error}. Free some space; the folder itself is complete."
+        ) from error
     return target
+
+
+def _add(file: zipfile.ZipFile, path: Path, name: str) -> None:
+    # A fixed date, so that the same bundle is the same bytes.
+    entry = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
+    entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+    with path.open("rb") as source, file.open(entry, "w") as sink:
+        shutil.copyfileobj(source, sink)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from headstart.core.errors import SettingError
+from headstart.core.replacing import new_file
 
 
 def check_page(file: Path) -> None:
@@ -27,10 +27,8 @@ def save_page(text: str, file: Path) -> None:
         SettingError: It cannot be written there, or is no HTML file by its name.
     """
     check_page(file)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(file)
+        with new_file(file) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise SettingError(f"{file} cannot be written: {error.strerror}. Name another place.") from error
