@@ -67,16 +67,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(name: str, data: Path, effort: Effort) -> bool:
     """Run one benchmark, show and save its rows; return whether nothing unexpected happened."""
     print(f"\n{name}", flush=True)
-    module, fine = importlib.import_module(name), True
+    module, fine, rows, where = importlib.import_module(name), True, [], machine()
     try:
-        rows = list(module.measure(data, effort))
-    except NotMeasured as reason:
-        rows = unmeasured(module, str(reason))
-    except Exception as error:  # the other benchmarks go on
-        traceback.print_exc()
-        rows, fine = unmeasured(module, f"{type(error).__name__}: {error}"), False
-    rows = [replace(one, benchmark=name, machine=machine()) for one in rows]
-    show(rows)
+        for one in module.measure(data, effort):
+            rows.append(replace(one, benchmark=name, machine=where))
+            show(rows[-1:])
+    except Exception as error:  # what was measured stays, and the other benchmarks go on
+        fine = isinstance(error, NotMeasured)
+        if not fine:
+            traceback.print_exc()
+        reason = str(error) if fine else f"{type(error).__name__}: {error}"
+        measured = {one.name for one in rows}
+        missing = [one for one in unmeasured(module, reason) if one.name not in measured]
+        rows += [replace(one, benchmark=name, machine=where) for one in missing]
+        show(missing)
     if not effort.quick:
         save(rows)
     return fine
