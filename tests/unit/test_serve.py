@@ -483,6 +483,7 @@ def test_a_page_of_an_allowed_site_can_read_every_answer_and_no_other_page_can(
             answer = client.post("/predict", content=PICTURE, headers={**site, **headers})
             assert answer.status_code == status
             assert answer.headers.get_list("access-control-allow-origin") == [site["origin"]], status
+            assert answer.headers["access-control-expose-headers"] == "Retry-After, X-Request-Id"
             assert_framed(answer)
             refused = client.post("/predict", content=PICTURE, headers={**other, **headers})
             assert refused.status_code == 403

@@ -80,7 +80,13 @@ class Frame:
         """Return what lets pages of the allowed sites read every answer, refusals and our own failures too."""
         if Request(scope).headers.get("origin") not in self._origins:
             return app
-        return CORSMiddleware(app, allow_origins=self._origins, allow_methods=["GET", "POST"], allow_headers=["*"])
+        return CORSMiddleware(
+            app,
+            allow_origins=self._origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After", "X-Request-Id"],
+        )
 
     def _note(self, scope: Scope, status: int, seconds: float, identity: str) -> None:
         route = getattr(scope.get("route"), "path", "other")
