@@ -10,8 +10,9 @@ import torch
 from headstart.cli import main
 from headstart.core.errors import SettingError
 from headstart.core.progress import Progress
-from headstart.learn import compare as module
 from headstart.learn.compare import compare
+from headstart.learn.compare import run as steps
+from headstart.learn.compare import score as scoring
 from headstart.learn.features import memory
 from headstart.learn.features.extract import extract
 from headstart.learn.heads import make_head
@@ -41,13 +42,13 @@ def found(pictures):
 
 def test_test_pictures_stay_untouched_and_no_group_is_divided(pictures, monkeypatch) -> None:
     seen: list = []
-    original = module._score
+    original = scoring._score
 
     def spy(ground, choice, parts, judge, sizes, progress):
         seen.append((ground, parts))
         return original(ground, choice, parts, judge, sizes, progress)
 
-    monkeypatch.setattr(module, "_score", spy)
+    monkeypatch.setattr(scoring, "_score", spy)
     compare(pictures, heads=("prototype",), folds=3, repeats=2, seed=3)
     ((ground, parts),) = seen
     test = set(prepare(pictures, seed=3).split.test.tolist())
@@ -105,14 +106,14 @@ def test_fine_tuning_beyond_the_budget_is_left_out_and_its_cost_is_said(pictures
     assert any("is left out" in note for note in progress.notes)
 
 
-@pytest.mark.slow
 def test_features_that_memory_cannot_hold_together_are_refused_before_any_is_computed(pictures, monkeypatch) -> None:
     monkeypatch.setattr(memory, "available", lambda: 0)
-    monkeypatch.setattr(module, "extract", lambda *arguments, **named: pytest.fail("features were computed"))
+    monkeypatch.setattr(steps, "extract", lambda *arguments, **named: pytest.fail("features were computed"))
     with pytest.raises(SettingError, match="1 view x 2,560 features take"):
         compare(pictures, backbones=("efficientnet_lite0", "efficientnet_lite1"), folds=2, repeats=1)
 
 
+@pytest.mark.slow
 def test_a_budget_that_leaves_nothing_is_an_error(pictures) -> None:
     with pytest.raises(SettingError, match="nothing is left to compare"):
         compare(pictures, methods=("finetune",), folds=2, repeats=1, budget=0.001)
@@ -127,7 +128,7 @@ def test_fine_tuning_is_compared_on_the_same_folds_and_says_its_cost_first(pictu
     assert (len(tuned.folds), len(frozen.folds)) == (2, 4)
     assert tuned.tuned_folds is not None
     assert 0 <= tuned.tuned_folds <= 2
-    assert tuned.accuracy.value > 0.7
+    assert tuned.score.value > 0.7
     assert any("takes about" in note for note in progress.notes)
 
 

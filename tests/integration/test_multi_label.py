@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import re
 import shutil
@@ -15,7 +17,18 @@ import pytest
 from headstart import ImageClassifier, load
 from headstart.cli import main
 from headstart.core.errors import SettingError
+from headstart.core.progress import Progress
+from headstart.core.significance import corrected_t_test
+from headstart.learn.compare import compare
+from headstart.learn.compare.ground import share_out
+from headstart.learn.features.extract import extract
+from headstart.learn.heads import make_head
+from headstart.learn.methods.frozen import probabilities
+from headstart.learn.prepare import prepare
+from headstart.learn.several import SeveralLabels
+from headstart.learn.split import cross_validation_folds
 from headstart.learn.versus import compare_models
+from headstart.networks import load_backbone
 
 SETTINGS = {"output": "multilabel", "image_size": 96, "method": "frozen"}
 
@@ -111,8 +124,6 @@ def test_the_command_line_tells_labels_in_words_json_and_csv(model: Path, shapes
 
 
 def test_evaluate_measures_and_what_needs_one_class_says_so(model: Path, shapes: Path, capsys) -> None:
-    rows = (shapes / "lists.csv").read_text().splitlines()
-    (shapes / "full.csv").write_text("\n".join(row for row in rows if not row.endswith(",")) + "\n")
     main(["evaluate", str(model), str(shapes / "lists.csv"), "--json"])
     told = json.loads(capsys.readouterr().out)
     assert told["test"]["mean_average_precision"]["value"] > 0.8
@@ -122,7 +133,9 @@ def test_evaluate_measures_and_what_needs_one_class_says_so(model: Path, shapes:
     for arguments in (
         ("export", model, "--to", "onnx", "--int8", "--data", shapes / "lists.csv", "--out", model.parent / "int8"),
         ("compare", shapes / "columns.csv"),
-        ("compare", shapes / "full.csv"),
+        ("compare", shapes / "columns.csv", "--output", "multilabel", "--heads", "linear,prototype"),
+        ("compare", shapes / "columns.csv", "--output", "multilabel", "--labels", "circle,star"),
+        ("compare", shapes / "lists.csv", "--labels", "circle"),
         ("check", shapes / "columns.csv"),
         ("fit", shapes / "columns.csv", "--output", "multilabel", "--head", "prototype"),
         ("fit", shapes / "columns.csv", "--output", "multilabel", "--class-weight", "balanced"),
@@ -153,6 +166,72 @@ def test_two_models_are_compared_on_the_pictures_that_only_one_has_all_right(
     assert list(found.evaluations) == ["whole", "never circle"]
     assert (duel.only_better, duel.only_worse) == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
     assert duel.p < 0.05
+
+
+@pytest.fixture(scope="module")
+def compared(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, str, Path]:
+    """What `compare` says of the shapes as JSON and as text, and its picture."""
+    picture = tmp_path_factory.mktemp("compared") / "picture.png"
+    told = ["compare", str(shapes / "lists.csv"), "--output", "multilabel", "--heads", "linear,mlp"]
+    said = []
+    for form in (("--json", "--folds", "3", "--repeats", "2"), ("--quiet", "--folds", "2", "--repeats", "1")):
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            main([*told, "--picture", str(picture), *form])
+        said.append(out.getvalue())
+    return json.loads(said[0]), said[1], picture
+
+
+def test_heads_are_compared_by_the_mean_average_precision_of_an_own_cross_validation(shapes: Path, compared) -> None:
+    from sklearn.metrics import average_precision_score
+
+    whole, _, picture = compared
+    prepared = prepare(shapes / "lists.csv", several=SeveralLabels(), seed=0)
+    rows = np.array(sorted(prepared.training_rows()))
+    paths, digests = [prepared.dataset.paths[row] for row in rows], [prepared.digests[row] for row in rows]
+    x = extract(paths, load_backbone("efficientnet_lite0"), digests=digests).read()
+    y, units = prepared.dataset.targets[rows], prepared.split.units[rows]
+    parts = cross_validation_folds(prepared.dataset, prepared.records, rows, folds=3, repeats=2, seed=0)
+    assert not set(prepared.split.test) & set(np.concatenate([part for pair in parts for part in pair]))
+    expected = []
+    for number, (a, b) in enumerate(parts):
+        inside, outside = np.searchsorted(rows, a), np.searchsorted(rows, b)
+        fitted = make_head("linear").fit(x[inside], y[inside], 3, groups=units[inside], seed=number // 3)
+        expected.append(average_precision_score(y[outside], probabilities(fitted.module, x[outside, 0], "sigmoid")))
+    linear = next(one for one in whole["choices"] if one["head"] == "linear")
+    assert linear["mean_average_precision_by_fold"] == pytest.approx(expected)
+    assert linear["mean_average_precision"]["value"] == pytest.approx(np.mean(expected))
+    assert linear["mean_average_precision"]["low"] > y.mean() + 0.2
+    values = [one["mean_average_precision"]["value"] for one in whole["choices"]]
+    assert values == sorted(values, reverse=True)
+    assert whole["test_pictures_untouched"] == len(prepared.split.test) > 10
+    folds = [np.array(one["mean_average_precision_by_fold"]) for one in whole["choices"]]
+    tested = corrected_t_test(*folds, np.mean([len(b) / len(a) for a, b in parts]), 3)
+    assert whole["choices"][1]["against_best"]["p"] == pytest.approx(tested.p)
+    assert picture.stat().st_size > 10_000
+
+
+def test_the_table_of_a_comparison_speaks_of_mean_average_precision_and_its_advice_can_be_run(compared) -> None:
+    whole, said, _ = compared
+    assert "mean average precision" in next(line for line in said.splitlines() if line.startswith("backbone"))
+    assert "accura" not in said + json.dumps(whole)
+    assert "Nadeau and Bengio" in said
+    *_, last = said.splitlines()
+    assert last.startswith("Next: headstart fit ")
+    assert " --output multilabel --backbone efficientnet_lite0 --head " in last
+
+
+def test_folds_too_small_to_order_anything_are_refused_and_labels_that_are_rare_in_them_named(shapes: Path) -> None:
+    prepared = prepare(shapes / "columns.csv", several=SeveralLabels())
+    with pytest.raises(SettingError, match="folds is 80.* Give fewer folds, or add pictures"):
+        share_out(prepared, 80, 1, 0, Progress())
+    support, progress = prepared.dataset.targets[prepared.training_rows()].sum(axis=0), Progress()
+    folds = int(support.min()) // 10 + 1
+    share_out(prepared, folds, 1, 0, progress)
+    (note,) = progress.notes
+    rare = {name for name, total in zip(prepared.dataset.classes, support, strict=True) if total < 10 * folds}
+    assert {name for name in prepared.dataset.classes if name in note} == rare
+    share_out(prepared, 2, 1, 0, progress)
+    assert progress.notes == [note]  # every label has 20 pictures
 
 
 def test_the_report_has_every_labels_figures_and_the_pictures_behind_its_mistakes(model: Path) -> None:
@@ -212,6 +291,15 @@ def test_the_doctor_finds_labels_that_were_changed_and_writes_the_others(shapes:
     left = pd.read_csv(clean)
     assert list(left.columns[1:]) == list(table.columns[1:])
     assert len(left) == len(table) - len(names)
+
+
+@pytest.mark.slow
+def test_fine_tuning_is_compared_by_mean_average_precision_on_the_folds_that_both_ran_on(shapes: Path) -> None:
+    found = compare(shapes / "columns.csv", several=SeveralLabels(), methods=("frozen", "finetune"), folds=2, repeats=2)
+    by_method = {one.choice.method: one for one in found.scored}
+    assert (len(by_method["finetune"].folds), len(by_method["frozen"].folds)) == (2, 4)
+    assert by_method["finetune"].score.value > 0.7
+    assert found.headline == "mean_average_precision"
 
 
 @pytest.mark.slow

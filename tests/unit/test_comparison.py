@@ -7,23 +7,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn import metrics as reference
 
 from headstart.core.intervals import wilson
+from headstart.core.labels import mean_average_precision
 from headstart.core.metrics import Figure
 from headstart.core.significance import corrected_t_test, holm
-from headstart.learn.comparison import (
+from headstart.learn.compare.comparison import (
     BackboneFacts,
     Choice,
     Comparison,
     Pair,
     Scored,
-    accuracy_over_repeats,
     order,
     recommend,
     test_pairs,
 )
+from headstart.learn.compare.figures import accuracy_over_repeats, fold_scores, log_loss, precision_over_folds
+from headstart.learn.compare.scatter import MARKS, draw_comparison
 from headstart.learn.features.speed import Speed
-from headstart.learn.scatter import MARKS, draw_comparison
 
 test_pairs.__test__ = False  # a function of the project, not a test
 NOISE = np.array([0.0, 0.01, -0.01, 0.02, -0.02] * 5)
@@ -50,18 +52,18 @@ def facts(**speeds: float) -> dict[str, BackboneFacts]:
     }
 
 
-def concluded(choices: list[Scored], backbones: dict[str, BackboneFacts]) -> Comparison:
+def concluded(choices: list[Scored], backbones: dict[str, BackboneFacts], headline: str = "accuracy") -> Comparison:
     ordered = order(choices)
     pairs = test_pairs(ordered, 0.25, 5)
-    chosen, why = recommend(ordered, pairs, backbones)
+    chosen, why = recommend(ordered, pairs, backbones, headline)
     return Comparison(
-        "insects", ("ant", "bee"), 200, 50, 5, 5, tuple(ordered), backbones, tuple(pairs), (), chosen, why
+        "insects", ("ant", "bee"), headline, 200, 50, 5, 5, tuple(ordered), backbones, tuple(pairs), (), chosen, why
     )
 
 
-def test_the_most_accurate_stands_first_and_log_loss_breaks_ties() -> None:
+def test_the_highest_score_stands_first_and_log_loss_breaks_ties() -> None:
     low, high = scored("a", 0.9), scored("b", 0.95)
-    sure = Scored(low.choice, low.folds, low.accuracy, 0.05, 14.0, 1.0)
+    sure = Scored(low.choice, low.folds, low.score, 0.05, 14.0, 1.0)
     assert order([low, high, sure]) == [high, sure, low]
 
 
@@ -89,6 +91,50 @@ def test_the_interval_over_repeats_holds_the_accuracy_on_new_pictures_in_about_1
         assert found.value == pytest.approx(hits / (5 * n))
         held += found.low <= right(x, y, new, labels) / len(new) <= found.high
     assert 0.92 <= held / runs <= 0.99
+
+
+def test_with_several_labels_a_fold_has_its_mean_average_precision_and_the_log_loss_of_an_entry() -> None:
+    rng = np.random.default_rng(0)
+    judged = []
+    for size in (30, 31):
+        labels = rng.random((size, 3)) < 0.4
+        judged.append((labels, np.clip(rng.normal(0.3 + 0.3 * labels, 0.2), 0.01, 0.99).astype(np.float32)))
+    expected = [reference.average_precision_score(labels, said) for labels, said in judged]
+    assert fold_scores(judged).tolist() == pytest.approx(expected)
+    entries = [np.concatenate([part.ravel() for part in parts]) for parts in zip(*judged, strict=True)]
+    assert log_loss(judged) == pytest.approx(reference.log_loss(*entries), rel=1e-6)
+
+
+def test_the_interval_of_the_mean_average_precision_holds_that_of_the_model_on_new_pictures() -> None:
+    rng = np.random.default_rng(0)
+
+    def draw(n: int) -> tuple[np.ndarray, np.ndarray]:
+        labels = rng.random((n, 3)) < 0.3
+        return np.c_[rng.normal(size=(n, 3)) + 2.5 * labels, np.ones(n)], labels
+
+    def judge(x: np.ndarray, labels: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """Least squares a label, a learner that takes no time."""
+        return new @ np.linalg.solve(x.T @ x + np.eye(4), x.T @ labels)
+
+    n, runs, held = 100, 120, 0
+    new, truth = draw(4000)
+    for _ in range(runs):
+        x, labels = draw(n)
+        parts = [part for _ in range(5) for part in np.array_split(rng.permutation(n), 5)]
+        insides = [np.setdiff1d(np.arange(n), part) for part in parts]
+        judged = [
+            (labels[part], judge(x[inside], labels[inside], x[part]))
+            for inside, part in zip(insides, parts, strict=True)
+        ]
+        found = precision_over_folds(fold_scores(judged), 0.25, labels.sum(axis=0))
+        held += found.low <= mean_average_precision(truth, judge(x, labels, new)) <= found.high
+    assert 0.9 <= held / runs < 1
+
+
+def test_folds_that_are_all_perfect_leave_an_interval_as_wide_as_the_rarest_labels_ask_for() -> None:
+    few, many = (precision_over_folds(np.ones(25), 0.25, np.array(support)) for support in ([9, 200], [150, 200]))
+    assert few.value == many.value == few.high == 1.0
+    assert 0.8 < few.low < many.low < 1.0
 
 
 def test_every_pair_is_tested_on_the_folds_that_both_ran_on_and_corrected_for_all_of_them() -> None:
@@ -147,7 +193,7 @@ def test_a_difference_without_variance_is_not_taken_for_none() -> None:
     best, other = scored("a", 0.95), scored("b", 0.93)  # the same noise: always 0.02 apart
     pairs = test_pairs([best, other], 0.25, 5)
     assert pairs[0].difference.standard_error == 0.0
-    assert recommend([best, other], pairs, facts(a=10.0, b=100.0))[0] == 0
+    assert recommend([best, other], pairs, facts(a=10.0, b=100.0), "accuracy")[0] == 0
 
 
 def test_the_json_is_plain_and_tells_what_the_table_tells() -> None:
@@ -164,9 +210,34 @@ def test_the_json_is_plain_and_tells_what_the_table_tells() -> None:
     assert whole["recommended"]["why"] == found.why
 
 
+def test_where_pictures_have_several_labels_nothing_speaks_of_accuracy(tmp_path, monkeypatch) -> None:
+    from headstart.learn.compare import scatter
+
+    found = concluded([scored("a", 0.95), scored("b", 0.945, turn=1)], facts(a=10.0, b=100.0), "mean_average_precision")
+    whole = found.to_json()
+    assert whole["headline"] == "mean_average_precision"
+    assert whole["choices"][0]["mean_average_precision"]["value"] == 0.95
+    assert len(whole["choices"][0]["mean_average_precision_by_fold"]) == 25
+    assert "its mean average precision is within one standard error of the highest" in found.why
+    assert "accura" not in str(whole)
+    words = []
+    original = scatter._legend
+
+    def spy(axes, comparison) -> None:
+        words.extend([axes.get_title(loc="left"), axes.get_ylabel()])
+        original(axes, comparison)
+
+    monkeypatch.setattr(scatter, "_legend", spy)
+    draw_comparison(found, tmp_path / "picture.png")
+    assert words == [
+        "insects: mean average precision against speed",
+        "mean average precision on held-out pictures",
+    ]
+
+
 def text_boxes(monkeypatch: pytest.MonkeyPatch, comparison: Comparison, file: Path) -> tuple[list, list, object]:
-    """Draw, and return the boxes of the backbones' names and of the marks' intervals, and the picture's box."""
-    from headstart.learn import scatter
+    """Draw, and return the boxes of the backbones' names, of the marks and of the names' lines, and of the picture."""
+    from headstart.learn.compare import scatter
 
     kept = {}
     original = scatter._name_backbones
@@ -176,6 +247,9 @@ def text_boxes(monkeypatch: pytest.MonkeyPatch, comparison: Comparison, file: Pa
         renderer = axes.figure.canvas.get_renderer()
         kept["names"] = [label.get_window_extent(renderer) for label in axes.texts if "/s" in label.get_text()]
         kept["marks"] = [scatter._drawn(axes, one, places[place]) for place, one in enumerate(comparison.scored)]
+        below = [line for line in axes.lines if line.get_color() == scatter.SOFT]
+        kept["marks"] += [line.get_window_extent(renderer) for line in below]
+        assert len(below) == len(kept["names"])
         kept["whole"] = axes.figure.bbox
 
     monkeypatch.setattr(scatter, "_name_backbones", spy)

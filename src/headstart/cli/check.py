@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from headstart.cli.options import names
+from headstart.cli.options import several_labels
 
 if TYPE_CHECKING:
     from headstart.core.findings import Checkup
@@ -32,9 +32,7 @@ LEAVE_OUT = "unreadable,leaks,duplicates"
     help="Kinds of findings that the manifest leaves out: unreadable, leaks, contradictions, labels, outliers, "
     "duplicates, blurry, dark, bright, plain, tiny, long, odd; or all.",
 )
-@click.option("--output", type=click.Choice(["softmax", "multilabel"]), default="softmax", help="As for `fit`.")
-@click.option("--labels", callback=names, help="multilabel: columns of 0 and 1.  [default: label:NAME]")
-@click.option("--label-separator", default=";", show_default=True, help="multilabel: between names in column label.")
+@several_labels
 @click.option("--quick", is_flag=True, help="Only what needs no features: not labels, outliers, classes, score.")
 @click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Whose features judge.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of split and folds.")

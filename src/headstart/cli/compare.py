@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headstart.cli.options import several_labels
+
 if TYPE_CHECKING:
-    from headstart.learn.comparison import Comparison
+    from headstart.learn.compare.comparison import Comparison
 
 WIDTH = 160  # columns that the tables may take: figures must not be cut
 
@@ -23,12 +25,17 @@ def names(ctx: click.Context, option: click.Parameter, value: str) -> tuple[str,
 @click.command("compare")
 @click.argument("data", type=click.Path())
 @click.option("--backbones", default="efficientnet_lite0", show_default=True, callback=names, help="NAME,NAME,…")
-@click.option("--heads", default="linear", show_default=True, callback=names, help="Of linear, mlp, prototype.")
+@click.option(
+    "--heads", default="linear", show_default=True, callback=names, help="Of linear, mlp, prototype (not multilabel)."
+)
 @click.option("--methods", default="frozen", show_default=True, callback=names, help="Of frozen, finetune.")
 @click.option("--folds", type=int, default=5, show_default=True, help="Parts of each repeat.")
 @click.option("--repeats", type=int, default=5, show_default=True, help="How often they are dealt out; finetune once.")
+@several_labels
 @click.option("--budget", help="Time that all fine-tuning may take, such as 10m; what exceeds it is left out.")
-@click.option("--picture", type=click.Path(path_type=Path), help="Accuracy against speed.  [default: NAME-compare.png]")
+@click.option(
+    "--picture", type=click.Path(path_type=Path), help="How good against how fast.  [default: NAME-compare.png]"
+)
 @click.option("--validation-size", type=float, default=0.15, show_default=True, help="As for `fit`.")
 @click.option("--test-size", type=float, default=0.2, show_default=True, help="As for `fit`: stays untouched.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
@@ -36,14 +43,25 @@ def names(ctx: click.Context, option: click.Parameter, value: str) -> tuple[str,
 @click.option("--precision", default="auto", show_default=True, help="auto, float32 or bfloat16, of the features.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def command(data: str, picture: Path | None, quiet: bool, as_json: bool, **settings: Any) -> None:
+def command(
+    data: str,
+    output: str,
+    labels: tuple[str, ...] | None,
+    label_separator: str,
+    picture: Path | None,
+    quiet: bool,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Compare backbones, heads and methods on the same splits of DATA: a folder of class folders, or a manifest.
 
     Training and validation pictures alone are used, by repeated cross-validation; test pictures stay untouched.
     """
     from headstart.cli.console import ConsoleProgress
     from headstart.core.errors import SettingError
+    from headstart.learn.several import choose_several_labels
 
+    several = choose_several_labels(output, labels, label_separator)
     target = picture or Path(f"{Path(data).resolve().stem}-compare.png")
     if not os.access(target.parent, os.W_OK) or target.is_dir():  # before any work
         raise SettingError(
@@ -51,18 +69,18 @@ def command(data: str, picture: Path | None, quiet: bool, as_json: bool, **setti
         )
     progress = ConsoleProgress(quiet=quiet or as_json)
     with progress.step("import libraries"):
-        from headstart.learn.compare import compare
-        from headstart.learn.scatter import draw_comparison
-    found = compare(data, progress=progress, **settings)
+        from headstart.learn.compare import compare, draw_comparison
+    found = compare(data, several=several, progress=progress, **settings)
     draw_comparison(found, target)
     if as_json:
         whole = {**found.to_json(), "picture": str(target), "notes": progress.notes}
         click.echo(json.dumps(whole, ensure_ascii=False))
     else:
-        _show(found, data, target)
+        _show(found, target, f"{data} {several.options}" if several else data)
 
 
-def _show(found: Comparison, data: str, picture: Path) -> None:
+def _show(found: Comparison, picture: Path, data: str) -> None:
+    """Print the comparison; `data` is what `fit` has to be told to learn from the same."""
     from headstart.cli.console import show
     from headstart.core.text import count
 
@@ -100,15 +118,15 @@ def _choices(found: Comparison) -> Any:
     from headstart.core.significance import LEVEL
 
     methods = len({scored.choice.method for scored in found.scored}) > 1
-    made = table("backbone", "head", *(["method"] if methods else []), "accuracy", "against the best", "p#", "")
+    made = table("backbone", "head", *(["method"] if methods else []), found.measured, "against the best", "p#", "")
     for place, scored in enumerate(found.scored):
         pair, choice = found.against_best(place), scored.choice
-        cells = ["", "", "the most accurate"]
+        cells = ["", "", "the highest"]
         if pair is not None:
             d = pair.difference
             verdict = "worse" if pair.p < LEVEL else "not shown to be worse"
             cells = [f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})", f"{pair.p:.2g}", verdict]
-        figure = {"value": scored.accuracy.value, "low": scored.accuracy.low, "high": scored.accuracy.high}
+        figure = {"value": scored.score.value, "low": scored.score.low, "high": scored.score.high}
         made.add_row(choice.backbone, choice.head, *([choice.method] if methods else []), number(figure), *cells)
     return made
 

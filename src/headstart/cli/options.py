@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -24,6 +25,19 @@ def names(ctx: click.Context, option: click.Parameter, value: Any) -> tuple[str,
         return None
     parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
     return tuple(str(part).strip() for part in parts)
+
+
+def several_labels(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options `--output`, `--labels` and `--label-separator`, for `several.choose_several_labels`."""
+    for add in (
+        click.option(
+            "--label-separator", default=";", show_default=True, help="multilabel: between names in column label."
+        ),
+        click.option("--labels", callback=names, help="multilabel: columns of 0 and 1.  [default: label:NAME]"),
+        click.option("--output", type=click.Choice(["softmax", "multilabel"]), default="softmax", help="As for `fit`."),
+    ):
+        command = add(command)
+    return command
 
 
 def side_or_sides(ctx: click.Context, option: click.Parameter, value: Any) -> int | tuple[int, ...] | None:

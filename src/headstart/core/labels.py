@@ -14,6 +14,7 @@ from headstart.core.metrics import ClassFigures, Evaluation, Figure, macro_f1
 
 # With fewer pictures of a label a threshold would be noise.
 MIN_FOR_THRESHOLD = 5
+TINY = float(np.finfo(np.float32).eps)
 
 
 def refuse_several_labels(output: object, what: str) -> None:
@@ -21,12 +22,13 @@ def refuse_several_labels(output: object, what: str) -> None:
 
     Args:
         output: `output` of the classifier or of `model.json`.
-        what: What cannot be done, such as `headstart compare`.
+        what: What cannot be done, such as `int8`.
     """
     if output == "multilabel":
         raise SettingError(
             f"{what} needs one class for each picture, and output is 'multilabel'. What works with several labels: "
-            "fit, predict, evaluate, report, check and exports but int8 (docs/multi-label.md)."
+            "heads linear and mlp; fit, predict, evaluate, compare, report, check and exports but int8 "
+            "(docs/multi-label.md)."
         )
 
 
@@ -79,9 +81,8 @@ def evaluate_labels(
     }
     figures = {name: _figure(value, drawn[name], at) for name, (value, at) in values.items()}
     figures["exact_match"] = Figure(float(right.mean()), *wilson(float(right.sum()), n))
-    tiny = float(np.finfo(np.float32).eps)
-    losses = _losses(truth, np.clip(scores, tiny, 1 - tiny))
-    figures["log_loss"] = Figure(float(losses.mean()), *bootstrap_mean(losses, -math.log(tiny), rng))
+    losses = log_losses(truth, scores)
+    figures["log_loss"] = Figure(float(losses.mean()), *bootstrap_mean(losses, -math.log(TINY), rng))
     precision = average_precision(truth, scores)
     rows = [
         _class_figures(int(hits[i]), int(support[i]), int(predicted[i]), at, drawn["average_precision"][:, i], cut)
@@ -153,6 +154,17 @@ def average_precision(labels: np.ndarray, scores: np.ndarray, weights: np.ndarra
 def mean_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     """Return the mean of `average_precision` over the labels that some picture has; 0 where none has any."""
     return float(_means(average_precision(labels, scores)[None])[0])
+
+
+def log_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the mean binary cross-entropy of each picture's entries, float64 `(n,)`.
+
+    Args:
+        labels: bool `(n, c)`.
+        probabilities: `(n, c)`; 0 and 1 count as the smallest step of float32 from there.
+    """
+    inside = np.clip(np.asarray(probabilities, np.float64), TINY, 1 - TINY)
+    return np.asarray(-np.where(labels, np.log(inside), np.log1p(-inside)).mean(axis=1))
 
 
 def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -248,10 +260,6 @@ def _means(precision: np.ndarray) -> np.ndarray:
     """Return the mean over the labels that occur, of `(b, c)`; 0 where none does."""
     there = np.isfinite(precision)
     return np.asarray(np.where(there, precision, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1))
-
-
-def _losses(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    return np.asarray(-np.where(truth, np.log(scores), np.log1p(-scores)).mean(axis=1))
 
 
 def _check(labels: np.ndarray, probabilities: np.ndarray, c: int) -> None:

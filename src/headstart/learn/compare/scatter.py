@@ -1,4 +1,4 @@
-"""The picture of a comparison: accuracy against speed, a mark with its interval for every choice."""
+"""The picture of a comparison: how good against how fast, a mark with its interval for every choice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.learn.comparison import Comparison, Scored
+from headstart.learn.compare.comparison import Comparison, Scored
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,10 +19,11 @@ OTHER = ("#CC79A7", "v")
 TEXT, SOFT, GRID = "#222222", "#767676", "#E3E3E3"
 # Choices of one backbone are equally fast: they stand this factor apart.
 APART = 1.055
+LINE = 6  # pixels between a backbone's name and the line below it
 
 
 def draw_comparison(comparison: Comparison, path: Path) -> None:
-    """Draw accuracy with 95 % intervals against extraction speed; the recommended choice has a ring.
+    """Draw the scores with 95 % intervals against extraction speed; the recommended choice has a ring.
 
     Args:
         comparison: What was found.
@@ -86,12 +87,12 @@ def _style(scored: Scored) -> tuple[str, str]:
 
 def _mark(axes: Axes, scored: Scored, x: float, *, ring: bool) -> None:
     colour, shape = _style(scored)
-    accuracy = scored.accuracy
+    score = scored.score
     tuned = scored.choice.method != "frozen"
-    axes.plot([x, x], [accuracy.low, accuracy.high], color=colour, linewidth=1.6, alpha=0.55, solid_capstyle="round")
+    axes.plot([x, x], [score.low, score.high], color=colour, linewidth=1.6, alpha=0.55, solid_capstyle="round")
     axes.plot(
         x,
-        accuracy.value,
+        score.value,
         shape,
         markersize=8.5,
         color="white" if tuned else colour,
@@ -100,7 +101,7 @@ def _mark(axes: Axes, scored: Scored, x: float, *, ring: bool) -> None:
         zorder=3,
     )
     if ring:
-        axes.plot(x, accuracy.value, "o", markersize=17, fillstyle="none", color=TEXT, markeredgewidth=1.5, zorder=4)
+        axes.plot(x, score.value, "o", markersize=17, fillstyle="none", color=TEXT, markeredgewidth=1.5, zorder=4)
 
 
 def _axes(axes: Axes, comparison: Comparison, xs: list[float]) -> None:
@@ -110,8 +111,8 @@ def _axes(axes: Axes, comparison: Comparison, xs: list[float]) -> None:
     middle = (min(xs) * max(xs)) ** 0.5
     span = max(max(xs) / min(xs), 2.5) ** 0.5 * 1.35
     axes.set_xlim(middle / span, middle * span)
-    lowest = min(scored.accuracy.low for scored in comparison.scored)
-    highest = max(scored.accuracy.high for scored in comparison.scored)
+    lowest = min(scored.score.low for scored in comparison.scored)
+    highest = max(scored.score.high for scored in comparison.scored)
     room = max(highest - lowest, 0.02)
     axes.set_ylim(lowest - 0.08 * room, highest + 0.24 * room)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
@@ -119,7 +120,12 @@ def _axes(axes: Axes, comparison: Comparison, xs: list[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.set_title(
-        f"{comparison.data}: accuracy against speed", loc="left", fontsize=13, fontweight="bold", color=TEXT, pad=26
+        f"{comparison.data}: {comparison.measured} against speed",
+        loc="left",
+        fontsize=13,
+        fontweight="bold",
+        color=TEXT,
+        pad=26,
     )
     repeats = "" if comparison.repeats == 1 else f"{comparison.repeats} x "
     axes.text(
@@ -131,7 +137,7 @@ def _axes(axes: Axes, comparison: Comparison, xs: list[float]) -> None:
         color=SOFT,
     )
     axes.set_xlabel("pictures a second on this machine (features; log scale)", color=TEXT)
-    axes.set_ylabel("accuracy on held-out pictures", color=TEXT)
+    axes.set_ylabel(f"{comparison.measured} on held-out pictures", color=TEXT)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -175,13 +181,13 @@ def _name_backbones(axes: Axes, comparison: Comparison, places: dict[int, float]
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     taken = [_drawn(axes, scored, places[place]) for place, scored in enumerate(comparison.scored)]
     limits = axes.get_window_extent(renderer)
-    # The most accurate first: the others make room.
+    # The one with the highest score first: the others make room.
     for name in dict.fromkeys(scored.choice.backbone for scored in comparison.scored):
         mine = [place for place, scored in enumerate(comparison.scored) if scored.choice.backbone == name]
         left, right = min(places[place] for place in mine), max(places[place] for place in mine)
         label = axes.annotate(
             f"{name}, {_speed(comparison, name):.0f}/s",
-            ((left * right) ** 0.5, max(comparison.scored[place].accuracy.high for place in mine)),
+            ((left * right) ** 0.5, max(comparison.scored[place].score.high for place in mine)),
             xytext=(0, 0),
             textcoords="offset points",
             ha="center",
@@ -194,18 +200,23 @@ def _name_backbones(axes: Axes, comparison: Comparison, places: dict[int, float]
         for rise in range(8, 200, 3):
             label.set_position((aside, rise))
             box = label.get_window_extent(renderer)
-            if not any(box.padded(4).overlaps(other) for other in taken):
+            if not any(_with_line(box).padded(4).overlaps(other) for other in taken):
                 break
-        taken.append(box)
-        bottom = axes.transData.inverted().transform((0, box.y0 - 6))[1]
+        taken.append(_with_line(box))
+        bottom = axes.transData.inverted().transform((0, box.y0 - LINE))[1]
         axes.plot([left / 1.012, right * 1.012], [bottom, bottom], color=SOFT, linewidth=1.0)
+
+
+def _with_line(box: Any) -> Any:
+    """Return the pixels of a name and of the line below it, which tells whose marks it names."""
+    from matplotlib.transforms import Bbox
+
+    return Bbox([[box.x0, box.y0 - LINE], [box.x1, box.y1]])
 
 
 def _drawn(axes: Axes, scored: Scored, x: float) -> Any:
     """Return the pixels that a mark and its interval take."""
     from matplotlib.transforms import Bbox
 
-    (left, low), (right, high) = axes.transData.transform(
-        [(x, scored.accuracy.low), (x, scored.accuracy.high)]
-    ).tolist()
+    (left, low), (right, high) = axes.transData.transform([(x, scored.score.low), (x, scored.score.high)]).tolist()
     return Bbox([[left - 12, low], [right + 12, high]])

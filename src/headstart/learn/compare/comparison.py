@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core.intervals import wilson
 from headstart.core.metrics import Figure
 from headstart.core.significance import LEVEL, Difference, corrected_t_test, holm
 from headstart.learn.features.speed import Speed
 
+# What choices are ordered by: where each picture has one class, and where it may have several labels.
+ACCURACY, PRECISION = "accuracy", "mean_average_precision"
 # Speeds that differ by less count as equal, as a second measurement could turn them round; sizes are exact.
 ALIKE, ALIKE_SIZE = 0.1, 0.01
 
@@ -43,9 +44,9 @@ class Scored:
 
     Attributes:
         choice: The choice.
-        folds: float64 `(J,)`, accuracy on each fold's held-out pictures, repeat after repeat.
-        accuracy: Share of the held-out pictures named right, every picture once a repeat, with its 95 % interval: that
-            of so many pictures, as repeats do not make them more.
+        folds: float64 `(J,)`, the accuracy or mean average precision of each fold's held-out pictures, repeat after
+            repeat.
+        score: The same over all folds, with its 95 % interval (`figures.py`).
         log_loss: Mean of the same pictures' log loss.
         megabytes: Size of the network in float32, backbone and head (10^6 bytes).
         seconds: Time of all fits and judgements, features not included.
@@ -54,7 +55,7 @@ class Scored:
 
     choice: Choice
     folds: np.ndarray
-    accuracy: Figure
+    score: Figure
     log_loss: float
     megabytes: float
     seconds: float
@@ -79,7 +80,7 @@ class Pair:
     Attributes:
         better: Place of the one that stands higher.
         worse: Place of the other.
-        difference: Of their accuracies, worse minus better.
+        difference: Of their scores, worse minus better.
         p: Of "there is no difference", corrected for all pairs of the table (Holm).
     """
 
@@ -96,10 +97,11 @@ class Comparison:
     Attributes:
         data: Name of the data.
         classes: The class names.
+        headline: The figure that the choices are ordered by: `accuracy`, or `mean_average_precision`.
         pictures: How many pictures were shared out to the folds.
         untouched: How many test pictures were not looked at; 0 where the data are too few for any.
         folds, repeats: Of the cross-validation; fine-tuning has one repeat.
-        scored: The choices, most accurate first.
+        scored: The choices, the one with the highest score first.
         backbones: What each backbone costs, by name.
         pairs: Every pair of choices.
         left_out: `(choice, reason)` of those that were not run.
@@ -109,6 +111,7 @@ class Comparison:
 
     data: str
     classes: tuple[str, ...]
+    headline: str
     pictures: int
     untouched: int
     folds: int
@@ -121,6 +124,11 @@ class Comparison:
     why: str
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def measured(self) -> str:
+        """The headline in words."""
+        return in_words(self.headline)
+
     def against_best(self, place: int) -> Pair | None:
         """Return the test of a choice against the first of the table; None for the first itself."""
         return next((pair for pair in self.pairs if (pair.better, pair.worse) == (0, place)), None)
@@ -131,6 +139,7 @@ class Comparison:
         return {
             "data": self.data,
             "classes": list(self.classes),
+            "headline": self.headline,
             "pictures": self.pictures,
             "test_pictures_untouched": self.untouched,
             "folds": self.folds,
@@ -150,9 +159,9 @@ class Comparison:
         facts = self.backbones[one.choice.backbone]
         return {
             **asdict(one.choice),
-            "accuracy": asdict(one.accuracy),
+            self.headline: asdict(one.score),
             "log_loss": one.log_loss,
-            "accuracy_by_fold": one.folds.tolist(),
+            f"{self.headline}_by_fold": one.folds.tolist(),
             "against_best": None if pair is None else _tested(pair),
             "pictures_per_second": facts.speed.pictures_per_second,
             "megabytes": one.megabytes,
@@ -168,24 +177,14 @@ def _tested(pair: Pair) -> dict[str, Any]:
     return {**difference, "p": pair.p, "p_uncorrected": uncorrected, "shown": pair.p < LEVEL}
 
 
-def accuracy_over_repeats(right: int, judged: int, n: int) -> Figure:
-    """Return the accuracy over repeated cross-validation with its 95 % interval.
-
-    The Wilson interval of n pictures: repeats judge the same pictures again. In simulation (60 to 245 pictures, 5 x 5
-    folds) it held the accuracy on new pictures of the model fitted on all n in 95 % of the runs.
-
-    Args:
-        right: Judgements that were right, over all repeats.
-        judged: Judgements.
-        n: Pictures.
-    """
-    accuracy = right / judged
-    return Figure(accuracy, *wilson(accuracy * n, n))
-
-
 def order(scored: list[Scored]) -> list[Scored]:
-    """Return the choices, most accurate first; of equally accurate ones the one with the lower log loss."""
-    return sorted(scored, key=lambda one: (-one.accuracy.value, one.log_loss))
+    """Return the choices, the highest score first; of equally high ones the one with the lower log loss."""
+    return sorted(scored, key=lambda one: (-one.score.value, one.log_loss))
+
+
+def in_words(headline: str) -> str:
+    """Return the name of a figure as people write it."""
+    return headline.replace("_", " ")
 
 
 def test_pairs(scored: list[Scored], test_share: float, folds: int) -> list[Pair]:
@@ -211,12 +210,14 @@ def test_pairs(scored: list[Scored], test_share: float, folds: int) -> list[Pair
     ]
 
 
-def recommend(scored: list[Scored], pairs: list[Pair], backbones: dict[str, BackboneFacts]) -> tuple[int, str]:
+def recommend(
+    scored: list[Scored], pairs: list[Pair], backbones: dict[str, BackboneFacts], headline: str
+) -> tuple[int, str]:
     """Return the place of the choice to take, and the reason.
 
     The one-standard-error rule (Breiman, Friedman, Olshen and Stone 1984, Classification and Regression Trees, section
     3.4.3): of all choices that are within one standard error of the best, and so not shown to be worse, the cheapest:
-    the fastest; of equally fast ones the smallest; of these the frozen; and of these the most accurate.
+    the fastest; of equally fast ones the smallest; of these the frozen; and of these the one with the highest score.
     """
     near = {0: 0.0} | {
         pair.worse: pair.difference.value
@@ -231,11 +232,16 @@ def recommend(scored: list[Scored], pairs: list[Pair], backbones: dict[str, Back
     smallest = min(scored[place].megabytes for place in fast)
     small = [place for place in fast if scored[place].megabytes <= (1 + ALIKE_SIZE) * smallest]
     chosen = min(small, key=lambda place: (scored[place].choice.method != "frozen", place))
-    return chosen, _reason(chosen, scored, pairs, backbones, near)
+    return chosen, _reason(chosen, scored, pairs, backbones, near, in_words(headline))
 
 
 def _reason(
-    chosen: int, scored: list[Scored], pairs: list[Pair], backbones: dict[str, BackboneFacts], near: dict[int, float]
+    chosen: int,
+    scored: list[Scored],
+    pairs: list[Pair],
+    backbones: dict[str, BackboneFacts],
+    near: dict[int, float],
+    measured: str,
 ) -> str:
     others = [place for place in range(len(scored)) if place not in near]
     if len(scored) == 1:
@@ -243,7 +249,7 @@ def _reason(
     if chosen == 0:
         alone = "no other is within one standard error of it"
         same = "none of the others within one standard error of it is cheaper"
-        return f"it is the most accurate, and {alone if len(others) == len(scored) - 1 else same}"
+        return f"it has the highest {measured}, and {alone if len(others) == len(scored) - 1 else same}"
     pair = next(pair for pair in pairs if (pair.better, pair.worse) == (0, chosen))
     best, taken = scored[0].choice, scored[chosen].choice
     speeds = [backbones[choice.backbone].speed.pictures_per_second for choice in (taken, best)]
@@ -256,6 +262,6 @@ def _reason(
     )
     d = pair.difference
     return (
-        f"it is {cheaper}, and within one standard error of the most accurate, {best.name}: the difference is "
-        f"{d.value:+.3f} (95 % interval {d.low:+.3f} to {d.high:+.3f})"
+        f"it is {cheaper}, and its {measured} is within one standard error of the highest, that of {best.name}: the "
+        f"difference is {d.value:+.3f} (95 % interval {d.low:+.3f} to {d.high:+.3f})"
     )
