@@ -407,7 +407,7 @@ def test_the_faster_precision_is_found_once_and_then_remembered(fresh_cache, mon
         asked.append(name)
         return {"float32": 2.0, "bfloat16": 1.0}[name] if len(asked) <= 2 else {"float32": 1.0, "bfloat16": 2.0}[name]
 
-    monkeypatch.setattr(precision, "_trial", trial)
+    monkeypatch.setattr(precision, "seconds_of_step", trial)
     job, cpu = make_job(), torch.device("cpu")
     inputs = job.train.maps[:4, 0]
     found = [precision.choose("auto", job.network, inputs, cpu, "run-a") for _ in range(3)]

@@ -16,6 +16,7 @@ from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.learn.features.extract import FeatureSettings, open_engine
 from headstart.learn.finetune.loop import as_inputs, own_random_state
+from headstart.learn.finetune.precision import candidates, seconds_of_step
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import LiveSource, Pictures
 from headstart.learn.finetune.unfreezing import Plan, apply_phase
@@ -78,19 +79,8 @@ def seconds_needed(
     network = nn.Sequential(upper, copy.deepcopy(head)).to(device).to(memory_format=torch.channels_last)
     faster.speed_up(network, as_inputs(inputs[:1], device))
     with own_random_state():
-        training = _training(network.train(), as_inputs(inputs, device))
+        choices = candidates(settings.precision, device)
+        training = min(seconds_of_step(network.train(), inputs, device, precision) for precision in choices)
     epochs = int(settings.epochs or 1)
     passes = epochs if pixels else how.views
     return len(train.paths) / len(inputs) * (passes * once + epochs * training)
-
-
-def _training(network: nn.Module, inputs: torch.Tensor) -> float:
-    """Return the time of the fastest of a few forward and backward passes, in seconds."""
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        loss = network(inputs).square().mean()
-        loss.backward()
-        float(loss.detach())  # waits for the device
-        times.append(time.perf_counter() - start)
-    return min(times)

@@ -31,26 +31,32 @@ def choose(wanted: str, network: nn.Module, inputs: np.ndarray, device: torch.de
         device: Where the network is.
         name: Identifies the network and the kind of its inputs.
     """
-    if wanted != "auto":
-        return wanted
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float32"
-    if device.type != "cpu" or not has_bfloat16():
-        return "float32"
+    choices = candidates(wanted, device)
+    if len(choices) == 1:
+        return choices[0]
     path = settings.cache_folder() / "precision" / f"{name}.txt"
     known = path.read_text(encoding="utf-8") if path.is_file() else ""
-    if known in ("float32", "bfloat16"):
+    if known in choices:
         return known
     with own_random_state():
         trial = copy.deepcopy(network).train()
-        seconds = {precision: _trial(trial, inputs, device, precision) for precision in ("float32", "bfloat16")}
+        seconds = {precision: seconds_of_step(trial, inputs, device, precision) for precision in choices}
     faster = min(seconds, key=lambda precision: seconds[precision])
     _remember(path, faster)
     return faster
 
 
-def _trial(network: nn.Module, inputs: np.ndarray, device: torch.device, precision: str) -> float:
-    """Return the time of the fastest of a few forward and backward passes, in seconds."""
+def candidates(wanted: str, device: torch.device) -> tuple[str, ...]:
+    """Return the precisions among which `choose` has a trial decide; it is only one where nothing is to be decided."""
+    if wanted != "auto":
+        return (wanted,)
+    if device.type == "cuda":
+        return ("bfloat16",) if torch.cuda.is_bf16_supported() else ("float32",)
+    return ("float32", "bfloat16") if device.type == "cpu" and has_bfloat16() else ("float32",)
+
+
+def seconds_of_step(network: nn.Module, inputs: np.ndarray, device: torch.device, precision: str) -> float:
+    """Return the time of the fastest of a few forward and backward passes; gradients add up in the network."""
     x = as_inputs(inputs, device)
     times = []
     for _ in range(TRIAL_STEPS):
@@ -58,6 +64,7 @@ def _trial(network: nn.Module, inputs: np.ndarray, device: torch.device, precisi
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             loss = network(x).float().square().mean()
         loss.backward()
+        float(loss.detach())  # waits for the device
         times.append(time.perf_counter() - start)
     return min(times)
 
