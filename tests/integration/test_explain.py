@@ -71,6 +71,18 @@ def test_the_command_writes_an_overlay_a_picture_and_tells_of_each(model, data, 
             assert np.abs(np.asarray(drawn, int) - np.asarray(Image.open(picture), int)).mean() > 5
 
 
+def test_a_picture_that_is_answered_with_unknown_is_explained_as_unknown(model, data, tmp_path) -> None:
+    foreign = tmp_path / "foreign.png"
+    Image.new("RGB", (96, 96), (255, 0, 255)).save(foreign)
+    known = data / "dots" / "dots-0.jpg"
+    predictor = load(model)
+    answers = [predictor.answer(one) for one in predictor.stream([known, foreign])]
+    assert [one.unknown for one in answers] == [False, True]
+    lines = run(model, known, foreign, "--out", tmp_path / "out").stdout.splitlines()
+    assert lines[0].startswith(f"{known}  dots ")
+    assert lines[1].startswith(f"{foreign}  unknown, nearest: {answers[1].label} ")
+
+
 def test_pictures_of_the_same_name_do_not_overwrite_each_other_or_anything_else(model, data, tmp_path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

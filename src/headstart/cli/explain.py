@@ -91,7 +91,8 @@ def _write(explained: Iterator[Explanation], out: Path, as_json: bool) -> int:
         if as_json:
             click.echo(json.dumps(_as_json(one, file), ensure_ascii=False))
             continue
-        click.echo(shown(f"{one.name}  {one.target} {one.probability:.3f}  {file}"))
+        named = f"unknown, nearest: {one.target}" if one.unknown and one.target == one.label else one.target
+        click.echo(shown(f"{one.name}  {named} {one.probability:.3f}  {file}"))
         for path, label, similarity in one.similar:
             click.echo(shown(f"    {similarity:.3f}  {label}  {path}"))
     return broken
@@ -133,6 +134,7 @@ def _as_json(one: Explanation, file: Path) -> dict[str, Any]:
         "label": one.label,
         "class": one.target,
         "probability": round(one.probability, 6),
+        "unknown": one.unknown,
         "method": one.method,
         "overlay": shown(file),
         "peak": None if peak is None else [round(share, 4) for share in peak],

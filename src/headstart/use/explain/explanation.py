@@ -15,7 +15,7 @@ from headstart.core import pictures as sources
 from headstart.core.artifact import WEIGHTS
 from headstart.core.errors import ImageError, SettingError, unknown_name
 from headstart.core.pictures import Picture
-from headstart.core.predictor import Predictor
+from headstart.core.predictor import Prediction, Predictor
 from headstart.use.explain.heat import over_whole, overlay
 
 Method = Literal["auto", "gradcam", "occlusion"]
@@ -41,6 +41,7 @@ class Explanation:
         heat: float32 `(h, w)` in [0, 1], how much each place speaks for `target`; NaN where the network saw nothing.
         features: float32 `(d,)`, what the head is given.
         similar: The most similar training pictures, `(path, label, cosine similarity)` each, where they were asked for.
+        unknown: Whether the model answers `unknown`, so that `target` is only what it would be if it had to be one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Explanation:
     heat: np.ndarray
     features: np.ndarray
     similar: tuple[Similar, ...] = ()
+    unknown: bool = False
 
     def overlay(self) -> np.ndarray:
         """Return the heat drawn over the picture, uint8 RGB `(h, w, 3)`."""
@@ -146,6 +148,8 @@ def _explain(
             continue
         outputs = predictor.network(many=False).run(seen[None])
         probabilities = outputs["probabilities"][0]
+        novelty = float(outputs["novelty"][0]) if "novelty" in outputs else None
+        answered = predictor.answer(Prediction(name, probabilities, novelty=novelty))
         chosen = int(probabilities.argmax()) if target is None else predictor.classes.index(target)
         heat = heat_maps(seen[None], np.array([chosen]))[0]
         yield Explanation(
@@ -159,6 +163,7 @@ def _explain(
             heat=over_whole(heat, predictor.preprocessing, (whole.shape[0], whole.shape[1])),
             features=outputs["features"][0],
             similar=() if similar is None else tuple(similar(outputs["features"][0])),
+            unknown=bool(answered.unknown),
         )
 
 
