@@ -18,7 +18,7 @@ from headstart.core.predictor import Predictor
 from headstart.core.runtime import Precision
 
 # What model.json says that a client may know; the rest names folders and pictures of whoever trained the model.
-_TOLD = ("classes", "class_names", "backbone", "method", "output", "confidence")
+_TOLD = ("classes", "class_names", "backbone", "method", "output", "confidence", "evaluated_by")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +43,14 @@ class Served:
         """Return what clients are told of the model."""
         description = self.predictor.description
         told = {key: description[key] for key in _TOLD if key in description}
-        figures = (description.get("test") or {}).get("figures") or {}
+        test = description.get("test") or {}
+        figures = test.get("figures") or {}
         return {
             "name": self.name,
             **told,
             "image_size": list(self.predictor.preprocessing.image_size),
             "precision": self.predictor.precision,
-            **({"test": figures} if figures else {}),
+            **({"test": {"n": test.get("n"), **figures}} if figures else {}),
             "loaded": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.loaded)),
         }
 

@@ -63,13 +63,24 @@ const model = () => server.models.find((one) => one.name === at("model").value) 
 
 function about() {
   const one = model();
-  const [classes, accuracy] = [one.classes.map((name) => shownName(name, one)), one.test?.accuracy];
+  const classes = one.classes.map((name) => shownName(name, one));
   const listed = classes.length > 12 ? `${classes.slice(0, 10).join(", ")} and ${classes.length - 10} more` : classes.join(", ");
-  const right = accuracy
-    ? ` It was right on ${percent(accuracy.value)} of its test pictures (95 % interval: ${percent(accuracy.low)} to ${percent(accuracy.high)}).`
-    : "";
-  at("about").textContent = `${one.name} tells ${classes.length} classes apart: ${listed}.${right}`;
+  const does = one.output === "multilabel" ? `gives ${classes.length} labels` : `tells ${classes.length} classes apart`;
+  at("about").textContent = `${one.name} ${does}: ${listed}.${measured(one)}`;
   document.title = `${one.name} · headstart`;
+}
+
+/** How good the model is, on how many pictures, and how sure that is. */
+function measured({ output, test, evaluated_by }) {
+  const several = output === "multilabel";
+  const figure = several ? test?.mean_average_precision : test?.accuracy;
+  if (!figure) return "";
+  const count = test.n ? `${test.n.toLocaleString("en")} ` : "";
+  const pictures = !evaluated_by || evaluated_by === "test pictures" ? `${count}test pictures` : `${count}pictures, by ${evaluated_by}`;
+  const interval = ` (95 % interval: ${percent(figure.low)} to ${percent(figure.high)}).`;
+  return several
+    ? ` Its mean average precision is ${percent(figure.value)} on ${pictures}${interval}`
+    : ` It was right on ${percent(figure.value)} of ${pictures}${interval}`;
 }
 
 const shownName = (name, one = model()) => (Object.hasOwn(one?.class_names ?? {}, name) ? one.class_names[name] : name);
@@ -336,7 +347,7 @@ async function look(item) {
   }
   part("heat").hidden = part("legend").hidden = false;
   part("look").setAttribute("aria-pressed", "true");
-  part("legend").textContent = `Bright places speak for ${shownName(item.answer.label)}. A dark rim is what the model does not see.`;
+  part("legend").textContent = `Bright places speak for ${shownName(item.answer.label)}; where nothing is bright, no single place decided. A dark rim is what the model does not see.`;
   say(`${item.file.name}: ${part("legend").textContent}`);
 }
 
