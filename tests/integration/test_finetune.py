@@ -206,7 +206,7 @@ def test_the_model_says_what_moved_how_far_and_what_it_gained(tuned) -> None:
     assert list(table) == [*load_backbone("efficientnet_lite0", blank=True).stages, "head"]
     assert {stage for stage, row in table.items() if not row["untouched"]} == {"blocks.6", "conv_head", "head"}
     assert all((row["moved"] == 0) == row["untouched"] for row in table.values())
-    assert set(said["finetuning"]["gain"]) == {"figure", "frozen", "finetuned", "p", "kept", "precision"}
+    assert set(said["finetuning"]["gain"]) == {"figure", "frozen", "finetuned", "p", "n", "kept", "precision"}
     assert said["head"]["chosen"]["unfreeze"] == 4
     assert any("p = 0.01" in note and "the fine-tuned backbone is kept" in note for note in tuned.notes_)
     assert list(tuned.history_.epoch) == [1, 2]

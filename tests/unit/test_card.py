@@ -139,7 +139,7 @@ def test_the_card_tells_what_confidence_is_worth_only_where_it_was_measured(tmp_
         "temperature 1.37 (Guo et al. 2017), fitted on 37 held-out pictures",
         "is 0.081 without and 0.034 with it",
         "0.961 (0.917 to 0.982), 1.21 classes",
-        "happen to 5% of the pictures that are like them; it did to 0.046 of the test pictures (0.022 to 0.091)",
+        "happen to 5 % of the pictures that are like them; it did to 0.046 of the test pictures (0.022 to 0.091)",
     ):
         assert words in told
     assert "a picture of anything else gets one of them" not in told

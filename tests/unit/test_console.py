@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from serving import write_model
 
 from headstart.cli import app, main
-from headstart.cli.console import ConsoleProgress, show, table
+from headstart.cli.console import ConsoleProgress, show, show_prose, table
 
 NAMES = ("esc\x1b[2J", "two\nlines", ":dog:", "[red]x[/red]")
 SHOWN = ("esc\\x1b[2J", "two\\nlines", ":dog:", "[red]x[/red]")
@@ -66,6 +66,33 @@ def test_outside_a_terminal_an_epoch_is_one_line(capsys: pytest.CaptureFixture[s
     extracted, epoch = capsys.readouterr().err.splitlines()
     assert extracted.startswith("extract: 7 pictures in ")
     assert epoch == "epoch  1  loss 0.500  70/s"
+
+
+def test_an_epoch_of_a_model_of_several_labels_tells_what_the_best_is_chosen_by(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    row = {"epoch": 2, "loss": 0.3, "accuracy": 0.99, "val_loss": 0.4, "val_accuracy": 0.98}
+    ConsoleProgress().epoch({**row, "val_mean_average_precision": 0.5})
+    assert capsys.readouterr().err == "epoch  2  loss 0.300  val loss 0.400  val mean average precision 0.500\n"
+
+
+def test_a_table_cuts_no_name(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "IMG_" + "0123456789" * 6 + ".jpg"
+    made = table("finding", "the worst", "why")
+    made.add_row("labels", name, "1.000 for bees, 0.000 for ants")
+    show(made)
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line) <= 40 for line in lines)
+    column = slice(lines[0].index("the worst"), lines[0].index("why"))
+    assert "".join(line[column].strip() for line in lines[1:]) == name
+
+
+def test_sentences_for_a_pipe_are_one_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    sentence = "vgg16: " + "Comparing with older papers. " * 5
+    show_prose(sentence)
+    assert capsys.readouterr().out == sentence + "\n"
 
 
 def test_naming_imagenet_classes_needs_a_cache_and_says_so_in_one_line(

@@ -40,7 +40,7 @@ def test_many_very_wide_pictures_give_a_warning_that_names_the_worst_and_the_cur
     records = [record(640, 480)] * 18 + [record(2000, 500), record(500, 3000, "tall.jpg")]
     warning = crop_warning(records, SMALL)
     assert warning is not None
-    for words in ("60%", "2 of 20 pictures", "tall.jpg, 500 x 3000 px, 87% cut off", "--fit-mode pad"):
+    for words in ("60 %", "2 of 20 pictures", "tall.jpg, 500 × 3000 px, 87 % cut off", "--fit-mode pad"):
         assert words in warning
 
 
@@ -143,7 +143,7 @@ def test_the_command_writes_the_sheet_and_tells_the_shares(class_folders: Callab
     with Image.open(out) as sheet:
         assert sheet.format == "PNG"
     padded = CliRunner().invoke(command, [*arguments, "--fit-mode", "pad"], catch_exceptions=False)
-    assert "0%" in padded.stdout
+    assert "0 %" in padded.stdout
 
 
 def test_a_preview_needs_no_weights(class_folders: Callable[..., Path], tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def command(
     _show_counts(checkup)
     if prepared.cross_validate:
         show("A class has under 20 pictures: `fit` will measure by repeated cross-validation.")
-    _show_findings(checkup, data)
+    _show_findings(checkup, data, page=html is not None)
     _show_classes(checkup)
     if html is not None:
         show(f"{html}: the findings with their pictures")
@@ -106,7 +106,9 @@ def _show_counts(checkup: Checkup) -> None:
     made = table("class", *(f"{part}#" for part in checkup.report["counts"]))
     for name, counts in checkup.classes.items():
         made.add_row(name, *(f"{count:,}" for count in counts.values()))
-    show(made, "")
+    show(made)
+    if checkup.report["set_aside"] or checkup.report["skipped"] or any(checkup.report["kept_together"].values()):
+        show("")
     for aside in checkup.report["set_aside"]:
         show(f"set aside: {aside['path']}: {aside['reason']}")
     for kind, count in checkup.report["skipped"].items():
@@ -116,7 +118,7 @@ def _show_counts(checkup: Checkup) -> None:
             show(f"kept on one side of the split: {count:,} {kind}")
 
 
-def _show_findings(checkup: Checkup, data: str) -> None:
+def _show_findings(checkup: Checkup, data: str, *, page: bool) -> None:
     from headstart.cli.console import show, table
     from headstart.core.findings import KINDS
     from headstart.core.text import shown
@@ -144,7 +146,8 @@ def _show_findings(checkup: Checkup, data: str) -> None:
                 f"{_number(way.without)} without."
             )
     if found:
-        show("See them: --html check.html. Leave them out: --write-manifest clean.csv --leave-out " + ",".join(found))
+        see = "" if page else "See them: --html check.html. "
+        show(f"{see}Leave them out: --write-manifest clean.csv --leave-out {','.join(found)}")
 
 
 def _show_classes(checkup: Checkup) -> None:

@@ -13,6 +13,8 @@ from headstart.core.text import shown, shown_lines
 # Steps that every epoch runs anew: its own line tells of them.
 _OF_EPOCHS = ("train",)
 _EPOCH = {"loss": "loss", "accuracy": "accuracy", "val_loss": "val loss", "val_accuracy": "val accuracy"}
+# With several labels: their accuracy is high whatever is learned, and the best epoch is chosen by this.
+_EPOCH_OF_LABELS = {"loss": "loss", "val_loss": "val loss", "val_mean_average_precision": "val mean average precision"}
 
 
 class ConsoleProgress(Progress):
@@ -37,10 +39,11 @@ class ConsoleProgress(Progress):
         self._console.print(f"note: {shown_lines(text)}", style="yellow", markup=False, soft_wrap=whole)
 
     def epoch(self, row: Mapping[str, float]) -> None:
-        """Show one line of an epoch: its number, loss and accuracy on training and validation, pictures a second."""
+        """Show one line of an epoch: its number, losses, what the best epoch is chosen by, pictures a second."""
         if not self._quiet:
             parts = [f"epoch {row['epoch']:>2.0f}"]  # all of it fits 80 columns
-            parts += [f"{words} {row[name]:.3f}" for name, words in _EPOCH.items() if name in row]
+            columns = _EPOCH_OF_LABELS if "val_mean_average_precision" in row else _EPOCH
+            parts += [f"{words} {row[name]:.3f}" for name, words in columns.items() if name in row]
             if "pictures_per_second" in row:
                 parts.append(f"{row['pictures_per_second']:,.0f}/s")
             self._console.print("  ".join(parts), markup=False, soft_wrap=True)
@@ -100,8 +103,21 @@ def table(*columns: str) -> Any:
 
     made = Printable(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left")
+        # What is too long goes on in the next line: a name that is cut names nothing.
+        made.add_column(column.rstrip("#"), justify="right" if column.endswith("#") else "left", overflow="fold")
     return made
+
+
+def show_prose(*lines: str) -> None:
+    """Print sentences on standard output: in a window words are kept whole, elsewhere each is one line.
+
+    Not for paths and commands, which somebody may copy: those are for `show`.
+    """
+    from rich.console import Console
+
+    console = Console(highlight=False, emoji=False)
+    for line in lines:
+        console.print(shown_lines(line), markup=False, soft_wrap=not console.is_terminal)
 
 
 def show(*parts: Any, width: int | None = None) -> None:

@@ -14,7 +14,7 @@ def command(as_json: bool) -> None:
     """List the recommended backbones; any other timm model works by its name too."""
     from rich.text import Text
 
-    from headstart.cli.console import show, table
+    from headstart.cli.console import show, show_prose, table
     from headstart.networks.catalog import list_models
 
     rows = list_models()
@@ -29,4 +29,4 @@ def command(as_json: bool) -> None:
         made.add_row(Text(entry.name, no_wrap=True), Text(state, no_wrap=True), *size)
     show(made, "")
     for row in rows:
-        show(f"{row.entry.name}: {row.entry.good_for} {row.entry.licence}; {row.source}.")
+        show_prose(f"{row.entry.name}: {row.entry.good_for} {row.entry.licence}; {row.source}.")

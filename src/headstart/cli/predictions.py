@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from headstart.core.answers import Answer
     from headstart.core.predictor import Prediction, Predictor
 
-# The widths of a table are taken from the first so many pictures, or from those of the first second.
+# The widths of a table are taken from the first so many pictures, or from those of a second.
 _WINDOW, _SECONDS = 64, 1.0
 Answered = Iterable[tuple[str, "Answer | None", "str | None"]]  # path, and what is said or why there is nothing
 
@@ -103,8 +104,9 @@ def _write_table(answered: Answered, predictor: Predictor, top: int) -> None:
     titles = predictor.description.get("class_names", {})
     header = ("picture", "class" if predictor.thresholds.labels is None else "labels", "probability", "")
     blocks = (_lines(path, answer, titles, top) for path, answer, _ in answered if answer is not None)
-    first, began = [], time.monotonic()
+    first, began = [], math.inf
     for block in blocks:
+        began = min(began, time.monotonic())  # the network is compiled before the first
         first.append(block)
         if len(first) == _WINDOW or time.monotonic() - began > _SECONDS:
             break

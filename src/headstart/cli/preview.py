@@ -45,6 +45,7 @@ def command(
     Beside each picture stands the share of its area that the crop cuts off. Nothing is learned.
     """
     from headstart.cli.console import show, table
+    from headstart.core.text import count
     from headstart.learn.augment import make_augmentation
     from headstart.learn.preview import choose_pictures, draw_sheet, look
     from headstart.networks import load_backbone
@@ -57,7 +58,7 @@ def command(
         for path, name in chosen.items()
     ]
     height, width = preprocessing.image_size
-    subtitle = f"{backbone}, {width} x {height} px, {fit_mode}; augmentation {_words(augmentation)}, seed {seed}"
+    subtitle = f"{backbone}, {width} × {height} px, {fit_mode}; augmentation {_words(augmentation)}, seed {seed}"
     sheet = draw_sheet(seen, f"What the network sees of {Path(folder).resolve().name}", subtitle)
     _save(sheet, out)
     if as_json:
@@ -66,8 +67,8 @@ def command(
         return
     made = table("picture", "pixels#", "cut off#")
     for picture in seen:
-        made.add_row(picture.name, f"{picture.size[0]} x {picture.size[1]}", f"{picture.cut_off:.0%}")
-    show(made, f"{out}: {len(seen)} pictures, {views} views each")
+        made.add_row(picture.name, f"{picture.size[0]} × {picture.size[1]}", f"{100 * picture.cut_off:.0f} %")
+    show(made, "", f"{out}: {count(len(seen), 'picture')}, {count(views, 'view')} each")
 
 
 def _as_json(picture: Seen) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.cli.console import number, show, table
+from headstart.cli.console import number, show, show_prose, table
+from headstart.core.text import count
 
 if TYPE_CHECKING:
     from headstart.core.metrics import Evaluation
@@ -67,13 +68,13 @@ def show_fit(result: dict[str, Any]) -> None:
     show(
         "",
         f"{result['model']}: {len(result['classes'])} classes, {result['backbone']} with {_a(result['head'])} head",
-        f"pictures: {', '.join(f'{count:,} to {_PURPOSES[part]}' for part, count in counts.items() if count)}"
+        f"pictures: {', '.join(f'{many:,} to {_PURPOSES[part]}' for part, many in counts.items() if many)}"
         + (f"; {len(result['set_aside'])} set aside" if result["set_aside"] else ""),
     )
     for aside in result["set_aside"][:10]:
         show(f"  set aside {aside['path']}: {aside['reason']}")
     if sum(result["kept_together"].values()):
-        kept = ", ".join(f"{count} {kind}" for kind, count in result["kept_together"].items() if count)
+        kept = ", ".join(f"{many:,} {kind}" for kind, many in result["kept_together"].items() if many)
         show(f"kept on one side of the split: {kept}")
     show("", f"Measured on {what}, with 95 % intervals:", figure_table(test, result["validation"]))
     show(baseline(test), "")
@@ -84,7 +85,8 @@ def show_fit(result: dict[str, Any]) -> None:
     if result["report"] is not None:
         show(f"What it gets wrong, and how sure this is: {result['report']}", "")
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["seconds"].items() if seconds >= 0.05)
-    show(f"{sum(result['seconds'].values()):.1f} s: {parts}", f"Next: headstart predict {result['model']} PICTURE…")
+    show_prose(f"{sum(result['seconds'].values()):.1f} s: {parts}")
+    show(f"Next: headstart predict {result['model']} PICTURE…")
 
 
 def baseline(figures: dict[str, Any]) -> str:
@@ -102,9 +104,10 @@ def gained(gain: dict[str, Any]) -> str:
     """Return one sentence on what fine-tuning gained on validation."""
     figure = gain.get("figure", "accuracy").replace("_", " ")
     kept = "the tuned model is kept" if gain["kept"] else "the frozen model is kept"
+    on = f"on {count(gain['n'], 'picture')} " if "n" in gain else ""  # a fit of an earlier version did not tell
     return (
         f"Fine-tuning: validation {figure} {gain['frozen']:.3f} frozen, {gain['finetuned']:.3f} tuned "
-        f"(paired test, p = {gain['p']:.2g}); {kept}."
+        f"{on}(paired test, p = {gain['p']:.2g}); {kept}."
     )
 
 

@@ -208,9 +208,8 @@ def _confidence(confidence: dict[str, Any]) -> str:
             )
         lines.append(f"{line}.")
     if conformal := confidence.get("conformal"):
-        line = (
-            f"- An answer is a set of classes that holds the true one for {conformal['coverage']:.0%} of the pictures"
-        )
+        share = f"{100 * conformal['coverage']:.0f} %"
+        line = f"- An answer is a set of classes that holds the true one for {share} of the pictures"
         if measured := conformal.get("test_coverage"):
             line += f"; on the test pictures {measured['value']:.3f} ({measured['low']:.3f} to {measured['high']:.3f})"
         line += f", {conformal['mean_size']:.2f} classes on average" if "mean_size" in conformal else ""
@@ -224,7 +223,7 @@ def _confidence(confidence: dict[str, Any]) -> str:
         novelty = confidence["novelty"]
         line = (
             "- A picture unlike those it learned from is answered with `unknown`. This is meant to happen to "
-            f"{novelty['false_alarm_rate']:.0%} of the pictures that are like them"
+            f"{100 * novelty['false_alarm_rate']:.0f} % of the pictures that are like them"
         )
         if alarms := novelty.get("test_alarms"):
             line += (

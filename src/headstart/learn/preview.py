@@ -68,9 +68,10 @@ def crop_warning(records: Sequence[Record], preprocessing: Preprocessing) -> str
         return None
     worst = int(np.argmax(losses))
     return (
-        f"The network does not see over {MUCH:.0%} of {many:,} of {len(known):,} pictures, since they are very wide or "
-        f"tall (worst: {Path(known[worst].path).name}, {known[worst].width} x {known[worst].height} px, "
-        f"{losses[worst]:.0%} cut off). Look at them with `headstart preview`; --fit-mode pad shows the whole picture."
+        f"The network does not see over {100 * MUCH:.0f} % of {many:,} of {len(known):,} pictures, since they are very "
+        f"wide or tall (worst: {Path(known[worst].path).name}, {known[worst].width} × {known[worst].height} px, "
+        f"{100 * losses[worst]:.0f} % cut off). Look at them with `headstart preview`; --fit-mode pad shows the whole "
+        "picture."
     )
 
 
@@ -181,10 +182,10 @@ def _paste_whole(sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Seen, le
 
 
 def _caption(pen: ImageDraw.ImageDraw, picture: Seen, y: int) -> None:
-    lost = f"{picture.cut_off:.0%} cut off" if picture.cut_off >= 0.005 else "nothing cut off"
+    lost = f"{100 * picture.cut_off:.0f} % cut off" if picture.cut_off >= 0.005 else "nothing cut off"
     much = picture.cut_off > MUCH
     pen.text((MARGIN, y), lost, ACCENT if much else INK, _font(12, bold=True))
-    about = f"{picture.name}  {picture.size[0]} x {picture.size[1]} px"
+    about = f"{picture.name}  {picture.size[0]} × {picture.size[1]} px"
     room = len(picture.views) * (TILE + GAP) - GAP
     pen.text((_left(1), y), _fitting(about, 12, room), SOFT, _font(12))
 

@@ -306,6 +306,7 @@ def choose(
         "frozen": was,
         "finetuned": now,
         "p": p,
+        "n": tuned.n,
         "kept": kept,
         "precision": settings.precision,
     }
