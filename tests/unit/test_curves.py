@@ -37,6 +37,16 @@ def test_both_panels_show_training_and_validation(tmp_path: Path) -> None:
         assert drawn[:, middle:].any()
 
 
+def test_several_labels_are_judged_by_mean_average_precision(tmp_path: Path) -> None:
+    rows = [{**row, "val_mean_average_precision": 0.5 + 0.05 * row["epoch"]} for row in HISTORY]
+    draw_curves(rows, tmp_path / "curves.png")
+    drawn = [pixels_of(tmp_path / "curves.png", colour) for colour in (TRAINING, VALIDATION)]
+    middle = drawn[0].shape[1] // 2
+    # On the left the mean average precision, which only validation has, and no accuracy; on the right both losses.
+    assert [panel[:, :middle].any() for panel in drawn] == [False, True]
+    assert all(panel[:, middle:].any() for panel in drawn)
+
+
 def test_training_is_solid_and_validation_is_dashed(tmp_path: Path) -> None:
     level = [{"epoch": epoch, "accuracy": 0.5, "val_accuracy": 0.9} for epoch in range(1, 8)]
     draw_curves(level, tmp_path / "curves.png")

@@ -28,6 +28,7 @@ from headstart.learn.again import command, pinned
 from headstart.learn.features.extract import digest
 from headstart.use.exporters.write import export_model
 from headstart.use.report import Material, finder, finish, of_model, report
+from headstart.use.report.charts import _edges
 from headstart.use.report.material import Measured, Said
 from headstart.use.report.pictures import MOST, PER_CELL, choose_rows
 
@@ -321,8 +322,9 @@ def test_every_fit_writes_a_report_with_the_figures_of_model_json(fitted: tuple[
     words = text_of(page)
     figures = said["test"]["figures"]
     for name in ("accuracy", "balanced_accuracy"):
-        assert f"{100 * figures[name]['value']:.1f} %" in words
-    assert f"{figures['log_loss']['value']:.3f} log loss" in words
+        value, low, high = (100 * figures[name][end] for end in ("value", "low", "high"))
+        assert f"{value:.1f} % {low:.1f} to {high:.1f} % {name.replace('_', ' ')}" in words
+    assert "{value:.3f} {low:.3f} to {high:.3f} log loss".format(**figures["log_loss"]) in words
     for name, one in zip(said["classes"], said["test"]["per_class"], strict=True):
         recall = one["recall"]
         value, low, high = (100 * recall[key] for key in ("value", "low", "high"))
@@ -449,3 +451,14 @@ def test_the_command_that_is_told_gives_the_same_parameters_again(tmp_path: Path
     with fit.command.make_context("fit", words[2:]) as ctx:
         assert fit.parameters(ctx) == changes
         assert ctx.params["data"] == "my data"
+
+
+def test_no_bar_of_the_novelty_chart_stands_on_both_sides_of_the_threshold() -> None:
+    scores = np.random.default_rng(0).normal(0.4, 0.1, 200)
+    for threshold in (0.31, 0.45, float(np.quantile(scores, 0.99))):
+        edges = np.array(_edges(scores, threshold))
+        assert np.abs(edges - threshold).min() < 1e-9
+        assert edges[0] <= scores.min()
+        assert edges[-1] >= scores.max()
+        assert np.histogram(scores, edges)[0][edges[:-1] >= threshold - 1e-9].sum() == (scores >= threshold).sum()
+    assert _edges(scores, 2.0) == _edges(scores, None) == 25  # it lies outside: as many bins as ever

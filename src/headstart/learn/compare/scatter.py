@@ -34,6 +34,7 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
 
     # A figure of its own, never `pyplot`: that keeps figures and a backend for the whole process.
     figure = Figure(figsize=(8.4, 5.2), dpi=150, layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(w_pad=0.15, h_pad=0.15)  # type: ignore[union-attr, call-arg]
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     places = _places(comparison)

@@ -29,6 +29,8 @@ def curves(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
     """Return the main figure and the loss by epoch, a chart each, training solid and validation dashed, if any."""
     found = {}
     for key, title in PANELS.items():
+        if key == "accuracy" and history and "val_mean_average_precision" in history[0]:
+            continue  # of several labels it is the share of all labels, which is high whatever is learned
         if history and {key, f"val_{key}"} & set(history[0]):
             found[title] = _curve(history, key)
     return found
@@ -46,7 +48,20 @@ def _curve(history: Sequence[Mapping[str, float]], key: str) -> str:
             values = [row[column] for row in history]
             axes.plot(epochs, values, style, color=colour, linewidth=2, marker=marker, label=name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.legend(frameon=False, fontsize=9, labelcolor=INK, handlelength=2.6)
+    if key != "loss":
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, min(high, 1 + 0.02 * (1 - low)))  # a share above 1 is none
+    # Above the lines, wherever they run.
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        ncols=2,
+        borderaxespad=0.2,
+        frameon=False,
+        fontsize=9,
+        labelcolor=INK,
+        handlelength=2.6,
+    )
     return _svg(figure)
 
 
@@ -82,7 +97,7 @@ def novelty(scores: np.ndarray, threshold: float | None) -> str:
     """Return a histogram of how unlike the training pictures each picture is, and the threshold of `unknown`."""
     figure = _figure(4.2, 3.5)
     axes = _axes(figure, "novelty", "pictures")
-    axes.hist(scores, bins=min(30, max(8, len(scores) // 8)), color=FIRST, rwidth=0.94)
+    axes.hist(scores, bins=_edges(scores, threshold), color=FIRST, rwidth=0.94)
     if threshold is not None:
         axes.axvline(threshold, color=SECOND, linewidth=2)
         high = axes.get_ylim()[1] * 1.14
@@ -101,6 +116,16 @@ def novelty(scores: np.ndarray, threshold: float | None) -> str:
                 va="center",
             )
     return _svg(figure)
+
+
+def _edges(scores: np.ndarray, threshold: float | None) -> int | list[float]:
+    """Return the bins of a histogram, of which one begins at the threshold: no bar stands on both sides of it."""
+    bins = min(30, max(8, len(scores) // 8))
+    width = float(np.ptp(scores)) / bins
+    if threshold is None or width == 0 or not scores.min() < threshold < scores.max():
+        return bins
+    below, above = np.ceil((threshold - scores.min()) / width), np.ceil((scores.max() - threshold) / width)
+    return [float(edge) for edge in threshold + width * np.arange(-below, above + 1)]
 
 
 def _figure(width: float, height: float) -> Figure:
