@@ -81,8 +81,9 @@ def run(name: str, data: Path, effort: Effort) -> bool:
         missing = [one for one in unmeasured(module, reason) if one.name not in measured]
         rows += [replace(one, benchmark=name, machine=where) for one in missing]
         show(missing)
-    if not effort.quick:
-        save(rows)
+    finally:  # also of a run that is interrupted
+        if not effort.quick:
+            save(rows)
     return fine
 
 
