@@ -52,7 +52,7 @@ def command(
         return
     made = table("group", "output shape", "parameters#", "state", *(["moved#"] if moved else []))
     for row in rows:
-        far = [] if not moved else [f"{moved[row.group]:.2%}" if row.group in moved else ""]
+        far = [] if not moved else [f"{100 * moved[row.group]:.2f} %" if row.group in moved else ""]
         made.add_row(row.group, str(row.output_shape), f"{row.parameters:,}", _state(row), *far)
     show(made, "", f"Total params: {total:,}", f"Trainable params: {trainable:,}")
     show(f"Non-trainable params: {total - trainable:,}")

@@ -196,5 +196,5 @@ def _table(
     more = f"\n… and {len(wrong) - _SHOWN:,} more" if len(wrong) > _SHOWN else ""
     return (
         f"the export says something else on {len(wrong):,} of {len(names):,} pictures (allowed: another probability "
-        f"by {tolerance.probability:g}, on {1 - tolerance.share:.0%}): nothing was written.\n{table}{more}"
+        f"by {tolerance.probability:g}, on {100 * (1 - tolerance.share):.0f} %): nothing was written.\n{table}{more}"
     )

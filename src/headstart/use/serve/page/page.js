@@ -347,7 +347,7 @@ async function look(item) {
   }
   part("heat").hidden = part("legend").hidden = false;
   part("look").setAttribute("aria-pressed", "true");
-  part("legend").textContent = `Bright places speak for ${shownName(item.answer.label)}; where nothing is bright, no single place decided. A dark rim is what the model does not see.`;
+  part("legend").textContent = `Bright places speak for ${shownName(item.answer.label)}; where nothing is bright, no single place speaks for it. A dark rim is what the model does not see.`;
   say(`${item.file.name}: ${part("legend").textContent}`);
 }
 
