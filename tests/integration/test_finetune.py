@@ -169,8 +169,11 @@ def test_the_prefix_cached_computed_in_place_or_by_torch_gives_the_same_losses(f
             if how != "cache":
                 patch.setattr(sources, "_bytes", lambda *arguments: 10**15)
             if how == "torch":
-                eager = lambda pictures, backbone, how, cut, progress: TorchEngine(prefix(backbone, cut), "cpu")  # noqa: E731
-                patch.setattr(sources, "open_engine", eager)
+                patch.setattr(
+                    sources,
+                    "open_engine",
+                    lambda pictures, backbone, how, cut, progress: (TorchEngine(prefix(backbone, cut), "cpu"), False),
+                )
             histories.append(fit(folder, settings, views=2, augmentation="standard").history_)
     assert kinds == ["CachedSource", "LiveSourceopenvino", "LiveSourcetorch"]
     for other in histories[1:]:

@@ -62,8 +62,8 @@ def test_a_cache_that_takes_no_graph_is_named_in_the_error(fresh_cache) -> None:
 
 def test_an_engine_that_agrees_is_used_without_a_word(samples, fresh_cache) -> None:
     progress = Progress()
-    engine = choose_engine(Mean(), "agrees", samples, "cpu", "float32", progress)
-    assert (engine.name, engine.precision, progress.notes) == ("openvino", "float32", [])
+    engine, inaccurate = choose_engine(Mean(), "agrees", samples, "cpu", "float32", progress)
+    assert (engine.name, engine.precision, inaccurate, progress.notes) == ("openvino", "float32", False, [])
 
 
 @pytest.mark.parametrize(
@@ -80,11 +80,23 @@ def test_the_middle_picture_decides_and_the_worst_has_a_bound(
         return Wrong(network, turned, by) if precision == "bfloat16" else engines.TorchEngine(network, "cpu")
 
     monkeypatch.setattr(engines, "OpenVINOEngine", make)
-    engine = choose_engine(network, "wrong", samples, "cpu", "bfloat16", progress)
+    engine, inaccurate = choose_engine(network, "wrong", samples, "cpu", "bfloat16", progress)
     assert (engine.precision == "bfloat16") == used
+    assert inaccurate != used
     assert bool(progress.notes) != used
     if not used:
         assert "differ from torch in float32" in progress.notes[0]
+
+
+def test_an_engine_that_could_not_run_was_not_inaccurate(samples, fresh_cache, monkeypatch) -> None:
+    def fail(graph: object, precision: str) -> object:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(engines, "OpenVINOEngine", fail)
+    progress = Progress()
+    engine, inaccurate = choose_engine(Mean(), "fails", samples, "cpu", "bfloat16", progress)
+    assert (engine.name, engine.precision, inaccurate) == ("torch", "float32", False)
+    assert ["out of memory" in note for note in progress.notes] == [True]
 
 
 def test_of_a_part_of_a_network_the_features_at_the_end_are_judged(samples, fresh_cache, monkeypatch) -> None:
@@ -93,5 +105,5 @@ def test_of_a_part_of_a_network_the_features_at_the_end_are_judged(samples, fres
     ignores_the_first = nn.Linear(4, 2, bias=False)
     with torch.no_grad():
         ignores_the_first.weight[:, 0] = 0
-    engine = choose_engine(network, "part", samples, "cpu", "bfloat16", progress, ignores_the_first)
+    engine, _ = choose_engine(network, "part", samples, "cpu", "bfloat16", progress, ignores_the_first)
     assert (engine.name, progress.notes) == ("wrong", [])

@@ -7,6 +7,7 @@ import pytest
 from tiny_backbones import tiny_backbone
 
 from headstart.core.errors import SettingError
+from headstart.core.progress import Progress
 from headstart.learn.features import engines, memory
 from headstart.learn.features import extract as extraction
 from headstart.learn.features.engines import TorchEngine
@@ -17,7 +18,7 @@ def test_a_precision_that_is_refused_again_finds_the_features_of_the_other(tmp_p
     backbone = tiny_backbone("test_resnet", tmp_path)
     pictures = list(np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), np.uint8))
     monkeypatch.setattr(extraction, "choose_precision", lambda wanted, device: "bfloat16")
-    monkeypatch.setattr(extraction, "open_engine", lambda *arguments: TorchEngine(backbone.network, "cpu"))
+    monkeypatch.setattr(extraction, "open_engine", lambda *arguments: (TorchEngine(backbone.network, "cpu"), True))
     first, second = (extraction.extract(pictures, backbone) for _ in range(2))
     assert [first.precision, second.precision] == ["float32", "float32"]
     assert [first.computed, second.computed] == [5, 0]
@@ -29,8 +30,8 @@ def test_what_another_run_left_in_the_cache_does_not_change_the_precision(tmp_pa
     pictures = list(np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), np.uint8))
     monkeypatch.setattr(engines, "has_bfloat16", lambda: True)
 
-    def open_engine(pictures, backbone, how, *arguments) -> TorchEngine:
-        return TorchEngine(backbone.network, "cpu", engines.choose_precision(how.precision, "cpu"))
+    def open_engine(pictures, backbone, how, *arguments) -> tuple[TorchEngine, bool]:
+        return TorchEngine(backbone.network, "cpu", engines.choose_precision(how.precision, "cpu")), False
 
     monkeypatch.setattr(extraction, "open_engine", open_engine)
     exact = extraction.extract(pictures, backbone, extraction.FeatureSettings(device="cpu", precision="float32"))
@@ -47,15 +48,38 @@ def test_a_precision_that_was_refused_is_not_tried_again_for_further_pictures(
     monkeypatch.setattr(extraction, "choose_precision", lambda wanted, device: "bfloat16")
     tried = []
 
-    def open_engine(pictures, backbone, how, *arguments) -> TorchEngine:
+    def open_engine(pictures, backbone, how, *arguments) -> tuple[TorchEngine, bool]:
         tried.append(how.precision)
-        return TorchEngine(backbone.network, "cpu")
+        return TorchEngine(backbone.network, "cpu"), how.precision == "bfloat16"
 
     monkeypatch.setattr(extraction, "open_engine", open_engine)
-    found = [extraction.extract(some, backbone) for some in (pictures[:3], pictures)]
+    progress = Progress()
+    found = [extraction.extract(some, backbone, progress=progress) for some in (pictures[:3], pictures, pictures)]
     assert tried == ["bfloat16", "float32"]
-    assert [one.precision for one in found] == ["float32", "float32"]
-    assert [one.computed for one in found] == [3, 2]
+    assert [one.precision for one in found] == ["float32", "float32", "float32"]
+    assert [one.computed for one in found] == [3, 2, 0]
+    assert ["An earlier run found bfloat16 too inaccurate" in note for note in progress.notes] == [True]
+
+
+def test_an_engine_that_fails_once_is_tried_again_by_the_next_run(tmp_path, fresh_cache, monkeypatch) -> None:
+    backbone = tiny_backbone("test_resnet", tmp_path)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (5, 40, 50, 3), np.uint8))
+    monkeypatch.setattr(extraction, "choose_precision", lambda wanted, device: "bfloat16")
+
+    class Full:
+        def __init__(self, graph: object, precision: str) -> None:
+            raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engines, "OpenVINOEngine", Full)
+        failed = extraction.extract(pictures, backbone, extraction.FeatureSettings(device="cpu"))
+    monkeypatch.setattr(
+        engines, "OpenVINOEngine", lambda graph, precision: TorchEngine(backbone.network, "cpu", precision)
+    )
+    monkeypatch.setattr(engines, "MIN_COSINE", 0.9)
+    after = extraction.extract(pictures, backbone, extraction.FeatureSettings(device="cpu"))
+    assert [failed.precision, failed.engine] == ["float32", "torch"]
+    assert [after.precision, after.computed] == ["bfloat16", 5]
 
 
 @pytest.mark.parametrize("copies", [1, 2])

@@ -223,7 +223,8 @@ def _familiar(
     features = extract(
         [prepared.dataset.paths[row] for row in rows],
         backbone,
-        replace(how, views=1),
+        # What was refused for the head is not tried, and told, again.
+        replace(how, views=1, precision=how.precision if tuned else trained.features["precision"]),
         digests=[prepared.records[row].digest for row in rows],
         progress=progress,
     ).read()[:, 0]

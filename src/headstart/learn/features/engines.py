@@ -130,8 +130,10 @@ def choose_engine(
     precision: Precision,
     progress: Progress,
     rest: nn.Module | None = None,
-) -> Engine:
-    """Return the fastest engine that agrees with torch float32 on the samples.
+) -> tuple[Engine, bool]:
+    """Return the fastest engine that agrees with torch float32 on the samples, and whether `precision` did not.
+
+    An engine that could not run has not disagreed: it may have lacked memory or space on the disk this once.
 
     Args:
         network: uint8 `(n, h, w, 3)` -> float32 `(n, …)`, frozen.
@@ -150,6 +152,7 @@ def choose_engine(
 
     with torch.inference_mode():
         reference = to_the_end(network.to("cpu").eval()(torch.from_numpy(samples)).numpy())
+    inaccurate = False
     tries: list[Precision] = ["bfloat16", "float32"] if precision == "bfloat16" else ["float32"]
     for attempt in tries:
         try:
@@ -163,13 +166,14 @@ def choose_engine(
             progress.note(f"The fast engine cannot run this network ({_first_line(error)}); torch does.")
             break
         if np.median(agreement) >= MIN_COSINE and agreement.min() >= MIN_COSINE_OF_ONE:
-            return engine
+            return engine, inaccurate
+        inaccurate = inaccurate or attempt == precision
         progress.note(
             f"{engine.name} in {attempt} gives features that differ from torch in float32 (median cosine "
             f"{np.median(agreement):.4f}, worst {agreement.min():.4f}; {MIN_COSINE} and {MIN_COSINE_OF_ONE} are "
             "wanted): not used."
         )
-    return TorchEngine(network, "cpu")
+    return TorchEngine(network, "cpu"), inaccurate
 
 
 def graph_file(network: nn.Module, identity: str, image_size: tuple[int, int]) -> Path:

@@ -119,13 +119,15 @@ def extract(
     work = _missing(store, keys)
     # Not because float32 has everything: what another run has left in the cache must change no result.
     if work and precision == "bfloat16" and store.refused:
+        _tell_refusal(backbone, progress)
         precision, store = "float32", _store(backbone, cut, "float32", shape)
         work = _missing(store, keys)
     if work:
         how = replace(how, precision=precision)
-        engine = open_engine([pictures[row] for row in work], backbone, how, cut, progress)
+        engine, inaccurate = open_engine([pictures[row] for row in work], backbone, how, cut, progress)
         if engine.precision != precision:
-            store.refuse()
+            if inaccurate:
+                store.refuse()
             precision, store = engine.precision, _store(backbone, cut, engine.precision, shape)
             work = _missing(store, keys)
     if work and engine is not None:
@@ -133,6 +135,16 @@ def extract(
         with progress.step("extract", len(work)) as update:
             _compute(pictures, digests, keys, work, backbone, how, engine, store, update)
     return Features(store, keys, precision, sum(map(len, work.values())), engine.name if engine else "cache")
+
+
+def _tell_refusal(backbone: Backbone, progress: Progress) -> None:
+    """Say, once in a run, that what an earlier one found decides."""
+    note = (
+        f"An earlier run found bfloat16 too inaccurate for {backbone.name}: its features are taken in float32 "
+        "(`headstart cache --clear` forgets that)."
+    )
+    if note not in progress.notes:
+        progress.note(note)
 
 
 def digest(picture: Picture) -> str:
@@ -242,8 +254,11 @@ def see(
 
 def open_engine(
     pictures: Sequence[Picture], backbone: Backbone, how: FeatureSettings, cut: str | None, progress: Progress
-) -> Engine:
-    """Return the fastest engine of the network below `cut` (None: all of it), checked on a few of the pictures."""
+) -> tuple[Engine, bool]:
+    """Return the fastest engine of the network below `cut` (None: all of it), checked on a few of the pictures.
+
+    And whether the wanted precision was found too inaccurate for them.
+    """
     from headstart.networks import prefix, suffix
 
     device = choose_device(how.device)

@@ -63,7 +63,7 @@ class _Trial:
         self._rows = np.linspace(0, count - 1, min(MOST, count)).astype(int).tolist()
         self._pictures, self._backbone, self._how = pictures, backbone, how
         few = [pictures.paths[row] for row in self._rows[:BATCH_SIZE]]
-        self.engine = open_engine(few, backbone, how, None, Progress())
+        self.engine, _ = open_engine(few, backbone, how, None, Progress())
         # In whole batches for each worker, so that none waits for another.
         step = BATCH_SIZE * self.engine.workers
         wanted = min(MOST, max(FEWEST, self.rate(step) * SECONDS))

@@ -109,7 +109,7 @@ class Store:
 
     @property
     def refused(self) -> bool:
-        """Whether the engine that should have filled it was not accurate enough."""
+        """Whether features in its precision were once found to differ too much from torch's in float32."""
         return (self.folder / REFUSED).is_file()
 
     def refuse(self) -> None:

@@ -66,7 +66,9 @@ def seconds_needed(
     trial = replace(backbone, network=copy.deepcopy(backbone.network))
     apply_phase(trial, layers.phases[-1], batch_norm=settings.batch_norm)
     pixels = layers.cut == backbone.stages[0]
-    engine = None if pixels else open_engine(train.paths[:BATCH_SIZE], trial, how, layers.cut, Progress())
+    engine = None
+    if not pixels:
+        engine, _ = open_engine(train.paths[:BATCH_SIZE], trial, how, layers.cut, Progress())
     source = LiveSource(train, trial, how, engine)
     rows = np.array_split(np.arange(min(PICTURES, len(train.paths))), -(-PICTURES // BATCH_SIZE))
     rows = [part for part in rows if len(part)]

@@ -161,7 +161,7 @@ def open_sources(
         f"The activations below {cut} cannot be cached ({reason}): they are computed again in every epoch. "
         "Raise HEADSTART_CACHE_LIMIT or lower views to train faster."
     )
-    engine = open_engine(train.paths, backbone, how, cut, progress)
+    engine, _ = open_engine(train.paths, backbone, how, cut, progress)
     return LiveSource(train, backbone, how, engine), LiveSource(validation, backbone, plain, engine)
 
 
