@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from tiny_backbones import tiny_backbone
@@ -59,6 +61,26 @@ def test_a_precision_that_was_refused_is_not_tried_again_for_further_pictures(
     assert [one.precision for one in found] == ["float32", "float32", "float32"]
     assert [one.computed for one in found] == [3, 2, 0]
     assert ["An earlier run found bfloat16 too inaccurate" in note for note in progress.notes] == [True]
+
+
+def test_an_engine_is_checked_on_the_same_pictures_whatever_the_cache_holds(tmp_path, fresh_cache, monkeypatch) -> None:
+    backbone = tiny_backbone("test_resnet", tmp_path)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (20, 40, 50, 3), np.uint8))
+    how = extraction.FeatureSettings(device="cpu", precision="float32")
+    checked = []
+
+    def choose_engine(network, identity, samples, *arguments) -> tuple[TorchEngine, bool]:
+        checked.append(samples)
+        return TorchEngine(backbone.network, "cpu"), False
+
+    monkeypatch.setattr(extraction, "choose_engine", choose_engine)
+    extraction.extract(pictures, backbone, how)
+    for space in (fresh_cache / "features").iterdir():
+        shutil.rmtree(space)
+    extraction.extract(pictures[:7], backbone, how)
+    assert extraction.extract(pictures, backbone, how).computed == 13
+    empty, _, half = checked
+    assert np.array_equal(half, empty)
 
 
 def test_an_engine_that_fails_once_is_tried_again_by_the_next_run(tmp_path, fresh_cache, monkeypatch) -> None:

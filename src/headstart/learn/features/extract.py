@@ -124,7 +124,8 @@ def extract(
         work = _missing(store, keys)
     if work:
         how = replace(how, precision=precision)
-        engine, inaccurate = open_engine([pictures[row] for row in work], backbone, how, cut, progress)
+        # Checked on some of all pictures: which of them are missing must not decide.
+        engine, inaccurate = open_engine(pictures, backbone, how, cut, progress)
         if engine.precision != precision:
             if inaccurate:
                 store.refuse()
