@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+
+import numpy as np
 import pytest
 
 from headstart.core.errors import SettingError
@@ -35,6 +39,18 @@ def test_whole_numbers_may_come_as_floats_from_a_command_line() -> None:
     settings = make_settings({"epochs": 10.0, "patience": 3.0, "momentum": 0.5})
     assert (settings.epochs, settings.patience, settings.momentum) == (10, 3, 0.5)
     assert isinstance(settings.epochs, int)
+
+
+def test_numbers_of_numpy_are_numbers_and_become_those_of_python() -> None:
+    values = {"batch_size": np.int64(8), "learning_rate": np.float32(0.5), "patience": np.float64(3), "ema": np.int8(0)}
+    settings = make_settings({**values, "unfreeze": [("head", np.int64(2)), (np.int32(12), 5)]})
+    assert settings == make_settings(
+        {"batch_size": 8, "learning_rate": 0.5, "patience": 3, "ema": 0, "unfreeze": [("head", 2), (12, 5)]}
+    )
+    json.dumps(asdict(settings))  # as a run is named and a model described
+    assert json.dumps(make_settings({"unfreeze": np.int64(2)}).unfreeze) == "2"
+    with pytest.raises(SettingError, match="batch_size is .*True"):
+        make_settings({"batch_size": np.True_})
 
 
 def test_settings_that_are_settings_already_stay_as_they_are() -> None:

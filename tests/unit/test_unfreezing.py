@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from tiny_backbones import tiny_backbone
@@ -82,7 +83,7 @@ def test_a_number_counts_layers_with_parameters_from_the_end(backbone: Backbone)
     own = [name for name, module in network.named_modules() if module._parameters]
     for number in (1, 4, len(own)):
         layers = plan(backbone, number)
-        assert plan(backbone, str(number)) == layers
+        assert plan(backbone, str(number)) == plan(backbone, np.int64(number)) == layers
         apply_phase(backbone, layers.phases[0], batch_norm="frozen")
         expected = {f"{name}.{p}" for name in own[-number:] for p in network.get_submodule(name)._parameters}
         assert learning(backbone) == {name for name in expected if name in dict(network.named_parameters())}

@@ -31,6 +31,13 @@ def is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def plain_number(value: Any) -> Any:
+    """Return a number as Python's own, also one of numpy; whatever is no number as it is."""
+    if is_whole(value):
+        return int(value)
+    return float(value) if is_number(value) else value
+
+
 def is_text(value: Any) -> bool:
     """Whether it is text."""
     return isinstance(value, str)

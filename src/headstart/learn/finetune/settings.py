@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from headstart.core.errors import SettingError, unknown_name
+from headstart.learn.kinds import is_number, is_text, is_whole, plain_number
 
 CHOICES = {
     "optimizer": ("adamw", "adam", "sgd"),
@@ -84,8 +85,7 @@ class TrainingSettings:
             if value is None and name in _BY_SIZE:
                 continue
             whole = name in _WHOLE
-            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-            if not number or not low <= value <= high:
+            if not (is_whole(value) if whole else is_number(value)) or not low <= value <= high:
                 problems.append(f"{name} is {value!r}: give a {'whole ' * whole}number from {low:g} to {high:g}.")
         if self.unfreeze is not None:
             try:
@@ -104,8 +104,8 @@ def check_unfreeze(wanted: Any) -> None:
     if not wanted:
         raise SettingError("unfreeze is empty: give a stage, 'all', 'head', a number, or (stage, epochs) pairs.")
     for pair in wanted:
-        epochs = pair[1] if isinstance(pair, (list, tuple)) and len(pair) == 2 else None
-        if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
+        epochs = pair[1] if isinstance(pair, (list, tuple)) and len(pair) == 2 else 0
+        if not is_whole(epochs) or epochs < 1:
             raise SettingError(
                 f"unfreeze has {pair!r}: give pairs of a stage and a number of epochs, such as ('layer4', 3)."
             )
@@ -113,7 +113,7 @@ def check_unfreeze(wanted: Any) -> None:
 
 
 def _check_layers(wanted: Any) -> None:
-    if not isinstance(wanted, (int, str)) or isinstance(wanted, bool):
+    if not (is_whole(wanted) or is_text(wanted)):
         raise SettingError(
             f"unfreeze is {wanted!r}: give a number of layers, a stage name, 'all', 'head', or a list of pairs of one "
             "of these and a number of epochs."
@@ -144,7 +144,9 @@ _BY_SIZE = ("epochs", "learning_rate", "backbone_learning_rate")
 
 
 def make_settings(values: dict[str, Any] | TrainingSettings | None) -> TrainingSettings:
-    """Return the settings given by name; whole numbers may be written as floats, as a command line gives them.
+    """Return the settings given by name, with Python's numbers also where numpy's are given.
+
+    Whole numbers may be written as floats, as a command line gives them.
 
     Raises:
         SettingError: A name does not exist or a value is impossible.
@@ -155,7 +157,7 @@ def make_settings(values: dict[str, Any] | TrainingSettings | None) -> TrainingS
     for name in values or {}:
         if name not in known:
             raise unknown_name("training setting", name, known, "`headstart fit --help`")
-    given = {name: _whole(name, value) for name, value in (values or {}).items()}
+    given = {name: _plain(name, value) for name, value in (values or {}).items()}
     if isinstance(given.get("unfreeze"), (list, tuple)) and given.get("epochs") is not None:
         raise SettingError(
             f"training: epochs is {given['epochs']!r}, but unfreeze is a list that says its epochs: leave epochs out."
@@ -163,7 +165,11 @@ def make_settings(values: dict[str, Any] | TrainingSettings | None) -> TrainingS
     return TrainingSettings(**given)
 
 
-def _whole(name: str, value: Any) -> Any:
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        parts = [_plain(name, one) for one in value]
+        return tuple(parts) if isinstance(value, tuple) else parts
+    value = plain_number(value)
     return int(value) if name in _WHOLE and isinstance(value, float) and value.is_integer() else value
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from headstart.core.errors import SettingError, unknown_name
 from headstart.learn.finetune.settings import Unfreeze, check_unfreeze
+from headstart.learn.kinds import is_whole
 from headstart.networks import freeze, unfreeze
 
 if TYPE_CHECKING:
@@ -121,8 +122,8 @@ def _modules(backbone: Backbone, wanted: int | str) -> tuple[str, ...]:
     stages = backbone.stages
     if isinstance(wanted, str) and wanted.strip().isdigit():
         wanted = int(wanted)
-    if isinstance(wanted, int):
-        return _last_layers(backbone, wanted)
+    if is_whole(wanted):
+        return _last_layers(backbone, int(wanted))
     if wanted == HEAD:
         return ()
     if wanted not in (ALL, *stages):
