@@ -60,6 +60,12 @@ def test_a_value_of_the_wrong_kind_is_told_with_its_parameter(name: str) -> None
         ({"test_size": "0.2"}, "test_size is '0.2': give a share between 0 and 1."),
         ({"class_weight": {"cat": 0}}, "class_weight is {'cat': 0}: give None, 'balanced' or weights above 0"),
         ({"class_weight": {0: 2.0}}, "weights above 0 by class name"),
+        ({"batch_size": 0}, "batch_size is 0: give a whole number from 1."),
+        ({"epochs": 0}, "epochs is 0: give a whole number from 1."),
+        ({"hidden": (8, 0)}, "hidden is (8, 0): give whole numbers from 1, such as (256,)."),
+        ({"learning_rate": 0.0}, "learning_rate is 0.0: give None or a number above 0, such as 0.001."),
+        ({"dropout": 1.0}, "dropout is 1.0: give a share from 0 to below 1."),
+        ({"dropout": 10**400}, "dropout is 1000"),
         ({"label_columns": "red", "output": "multilabel"}, "label_columns is 'red': give None or a list of columns'"),
         ({"training": "epochs=3"}, "training is 'epochs=3': give None or a dictionary, such as {'epochs': 10}."),
         ({"training": {"unfreeze": 1.5}}, "training: unfreeze is 1.5: give a number of layers"),
@@ -79,6 +85,16 @@ def test_all_that_cannot_work_is_told_together() -> None:
     assert len(lines) == 7
     for words in ("seed is 'x'", "backbone is 3", "'linaer'", "views is 0", "test_size is None", "'fliip'", "2.5"):
         assert sum(words in line for line in lines) == 1
+
+
+def test_a_subclass_may_take_fewer_parameters() -> None:
+    class Quick(ImageClassifier):
+        def __init__(self, seed: int = 0, budget: str | None = None) -> None:
+            super().__init__(method="frozen", head="mlp", batch_size=0, seed=seed, budget=budget)
+
+    assert set(parameters.all_values(Quick())) == set(DEFAULTS)
+    with pytest.raises(SettingError, match=r"batch_size is 0: .*\n  seed is 'x': "):
+        parameters.check(Quick("x"))
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

@@ -279,7 +279,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             progress=progress,
         )
         trained, dataset = confident.trained, prepared.dataset
-        given = (self.get_params(), type(self)().get_params())
+        given = (parameters.all_values(self), parameters.all_values(ImageClassifier()))
         figures = save_model(out, given, prepared, backbone, confident, progress, finish)
         discard(trained.run_folder)
         self.predictor_ = artifact.load(out)

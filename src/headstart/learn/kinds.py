@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import textwrap
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any
@@ -15,10 +14,15 @@ LONGEST = 100  # characters of a value in a message
 def wrong_values(parameters: Mapping[str, Any]) -> dict[str, str]:
     """Return a sentence by name for every parameter whose value is none that it may have: what it is, what to give."""
     return {
-        name: f"{name} is {textwrap.shorten(repr(parameters[name]), LONGEST, placeholder=' …')}: give {expected}."
+        name: f"{name} is {_short(parameters[name])}: give {expected}."
         for name, (fits, expected) in KINDS.items()
         if not fits(parameters[name])
     }
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 2]} …"
 
 
 def is_whole(value: Any) -> bool:
@@ -27,8 +31,11 @@ def is_whole(value: Any) -> bool:
 
 
 def is_number(value: Any) -> bool:
-    """Whether it is a number, of Python or numpy; `True`, nan and infinity are none."""
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number, of Python or numpy; `True`, nan, infinity and what is beyond all floats are none."""
+    try:
+        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def plain_number(value: Any) -> Any:
@@ -47,11 +54,15 @@ def _is_share(value: Any) -> bool:
     return is_number(value) and 0 < value < 1
 
 
+def _is_positive(value: Any) -> bool:
+    return is_number(value) and value > 0
+
+
 def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
 
-def _from_to(least: int, most: int) -> Callable[[Any], bool]:
+def _from_to(least: int, most: float = math.inf) -> Callable[[Any], bool]:
     return lambda value: is_whole(value) and least <= value <= most
 
 
@@ -65,7 +76,7 @@ def _is_size(value: Any) -> bool:
 
 def _is_class_weight(value: Any) -> bool:
     if isinstance(value, dict):
-        return all(is_text(name) and is_number(weight) and weight > 0 for name, weight in value.items())
+        return all(is_text(name) and _is_positive(weight) for name, weight in value.items())
     return is_text(value) and value == "balanced"
 
 
@@ -74,7 +85,7 @@ def _name(examples: str) -> tuple[Callable[[Any], bool], str]:
 
 
 _SHARE = (_is_share, "a share between 0 and 1")
-_WHOLE = (is_whole, "a whole number from 1")
+_WHOLE = (_from_to(1), "a whole number from 1")
 
 # Whether a name exists, and what goes with what, is found by what uses them (`parameters.check`); so is `unfreeze`,
 # which may stand in `training` too.
@@ -82,11 +93,11 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbone": _name("'efficientnet_lite0' (`headstart models` lists them)"),
     "method": _name("'auto', 'frozen' or 'finetune'"),
     "head": _name("'linear', 'mlp' or 'prototype'"),
-    "hidden": (_all(is_whole), "whole numbers from 1, such as (256,)"),
-    "dropout": (is_number, "a share from 0 to below 1"),
+    "hidden": (_all(_from_to(1)), "whole numbers from 1, such as (256,)"),
+    "dropout": (lambda value: is_number(value) and 0 <= value < 1, "a share from 0 to below 1"),
     "epochs": _WHOLE,
     "batch_size": _WHOLE,
-    "learning_rate": (_or_none(is_number), "None or a number above 0, such as 0.001"),
+    "learning_rate": (_or_none(_is_positive), "None or a number above 0, such as 0.001"),
     "output": _name("'softmax', 'sigmoid' or 'multilabel'"),
     "image_size": (_or_none(_is_size), "None, or one or two whole numbers from 16 to 4096"),
     "pooling": (_or_none(is_text), "None or a name, such as 'avg', 'max' or 'flatten'"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.labels import refuse_several_labels
-from headstart.learn.kinds import is_whole, wrong_values
+from headstart.learn.kinds import KINDS, is_whole, wrong_values
 
 if TYPE_CHECKING:
     from headstart.learn.classifier import ImageClassifier
@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 
 METHODS = ("auto", "frozen", "finetune")
 OUTPUTS = ("softmax", "sigmoid", "multilabel")
+
+
+def all_values(given: ImageClassifier) -> dict[str, Any]:
+    """Return every parameter by name, also of a subclass whose constructor takes fewer of them."""
+    return {name: getattr(given, name) for name in sorted((*KINDS, "unfreeze"))}
 
 
 def feature_settings(given: ImageClassifier) -> FeatureSettings:
@@ -130,12 +135,13 @@ def class_weight_by_index(given: ImageClassifier, classes: tuple[str, ...]) -> A
 
 def check(given: ImageClassifier) -> None:
     """Raise one SettingError for all parameters that cannot work, before any picture is read."""
-    values = given.get_params(deep=False)
+    from headstart.learn.classifier import ImageClassifier
+
+    values, defaults = all_values(given), all_values(ImageClassifier())
     wrong = wrong_values(values)
     problems = list(wrong.values())
     # The others are looked at beside the default of what is wrong, so that all is told at once.
-    defaults = type(given)().get_params(deep=False)
-    given = type(given)(**{name: defaults[name] if name in wrong else value for name, value in values.items()})
+    given = ImageClassifier(**{name: defaults[name] if name in wrong else value for name, value in values.items()})
     if given.method not in METHODS:
         problems.append(str(unknown_name("method", given.method, METHODS, "`headstart fit --help`")))
     if given.views > 1 and given.augmentation in (None, "none") and "augmentation" not in wrong:
