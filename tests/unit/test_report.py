@@ -128,6 +128,14 @@ def test_nothing_in_the_page_asks_for_anything_outside_it(few: list[str]) -> Non
     assert not re.search(r"url\((?!#)", page)
 
 
+def test_parameters_of_numpy_stand_in_the_page_as_numbers(few: list[str]) -> None:
+    outcomes = outcomes_of(few, ("a", "b"))
+    given = {"image_size": np.int64(64), "hidden": (np.int32(8), 4), "training": {"ema": np.float64(0.5)}}
+    words = text_of(report(material(outcomes, description=describe(outcomes.classes, parameters=given))))
+    for one in ("image_size 64", "hidden [8, 4]", 'training {"ema": 0.5}'):
+        assert one in words
+
+
 def test_the_headline_has_the_figures_of_the_evaluation_and_the_baseline(few: list[str]) -> None:
     made = material(outcomes_of(few, KINDS))
     accuracy, words = made.evaluation.figures["accuracy"], text_of(report(made))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.core.artifact import plain_value
 from headstart.core.calibration import error_of
 from headstart.core.card import FEW, WIDE
 from headstart.core.finished import Finished
@@ -174,4 +175,6 @@ def _moved(description: Any) -> list[dict[str, Any]]:
 
 def _plain(value: Any) -> str:
     """Return a parameter as it stands in TOML or JSON."""
-    return "none" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if value is None:
+        return "none"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=plain_value)
