@@ -129,6 +129,13 @@ def test_features_that_memory_cannot_hold_are_refused_before_any_work(tmp_path, 
         memory.check_memory(3, 2, backbone.num_features)
 
 
+def test_features_of_several_backbones_are_held_together_and_one_at_a_time_is_scaled(monkeypatch) -> None:
+    monkeypatch.setattr(memory, "available", lambda: 4 * 1000 * (100 + 300 + 200 + 2 * 300))
+    memory.check_memory(1000, 1, 100, 300, 200)
+    with pytest.raises(SettingError, match="1,000 pictures x 1 view x 602 features"):
+        memory.check_memory(1000, 1, 100, 301, 201)
+
+
 def test_memory_is_what_the_system_and_a_container_leave(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
     monkeypatch.setattr(memory, "_STATE", tmp_path / "meminfo")

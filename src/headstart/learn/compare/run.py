@@ -208,7 +208,7 @@ def _look(
 ) -> tuple[dict[str, np.ndarray], dict[str, BackboneFacts]]:
     """Return the features of all pictures, float32 `(n, 1, d)`, by backbone, and what each backbone costs."""
     pictures, found, networks = ground.pictures, {}, []
-    check_memory(len(pictures.paths), how.views, sum(backbone.num_features for backbone in loaded.values()))
+    check_memory(len(pictures.paths), how.views, *(backbone.num_features for backbone in loaded.values()))
     for name, backbone in loaded.items():
         features = extract(pictures.paths, backbone, how, digests=pictures.digests, progress=progress)
         found[name] = features.read()

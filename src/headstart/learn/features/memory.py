@@ -15,7 +15,7 @@ _CONTAINER = Path("/sys/fs/cgroup")
 _STATE = Path("/proc/meminfo")
 
 
-def check_memory(pictures: int, views: int, width: int) -> None:
+def check_memory(pictures: int, views: int, *widths: int) -> None:
     """Raise SettingError if the features of so many pictures and views cannot be held in memory.
 
     Whoever is going to hold them asks once, before the extraction begins: later it would cost what was done by then.
@@ -23,12 +23,14 @@ def check_memory(pictures: int, views: int, width: int) -> None:
     Args:
         pictures: How many.
         views: Of each picture.
-        width: Number of float32 features of one view.
+        widths: Numbers of float32 features of one view, of each backbone whose features are held together; a head is
+            fitted on those of one at a time.
     """
-    needed, there = COPIES * 4 * pictures * views * width, available()
+    at_once = sum(widths) + (COPIES - 1) * max(widths)
+    needed, there = 4 * pictures * views * at_once, available()
     if there is not None and needed > there:
         raise SettingError(
-            f"{count(pictures, 'picture')} x {count(views, 'view')} x {count(width, 'feature')} take "
+            f"{count(pictures, 'picture')} x {count(views, 'view')} x {count(sum(widths), 'feature')} take "
             f"{needed / 1e9:.1f} GB of memory, and {there / 1e9:.1f} GB are free: choose pooling avg or max, a smaller "
             "image_size, fewer views, or a backbone with fewer features."
         )
