@@ -167,6 +167,16 @@ def test_what_another_model_set_aside_is_left_alone(model, tmp_path) -> None:
     assert all(other.is_dir() for other in others)
 
 
+def test_a_model_that_version_0_1_0_set_aside_is_told_and_not_removed(model, tmp_path) -> None:
+    former = tmp_path / ".model.x_k3zq7p.old"  # as `tempfile` makes names
+    model.rename(former)
+    with pytest.raises(ModelError, match=r"The model that stood there is .*x_k3zq7p\.old: rename it back"):
+        artifact.load(model)
+    with artifact.new_model_folder(model) as temporary:
+        (temporary / "new").touch()
+    assert former.is_dir()  # it might be the user's own
+
+
 def test_a_kill_while_a_model_is_replaced_loses_nothing_and_is_explained(model, tmp_path) -> None:
     code = (
         "import os, sys; from pathlib import Path; from headstart.core import artifact\n"

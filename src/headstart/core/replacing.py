@@ -52,8 +52,11 @@ def new_file(target: Path) -> Iterator[Path]:
 
 
 def set_aside(target: Path) -> list[Path]:
-    """Return what stood at `target` and was set aside to be replaced; never another model's, such as `target.v2`'s."""
-    return _beside(target, "old")
+    """Return what stood at `target` and was set aside to be replaced; never another model's, such as `target.v2`'s.
+
+    Also by version 0.1.0, whose names had any letters: they are told, and never removed, as they may be the user's own.
+    """
+    return _beside(target, "old", "[a-z0-9_]{8}")
 
 
 @contextmanager
@@ -143,15 +146,15 @@ def _sweep(target: Path) -> None:
             if lock is not None:
                 os.close(lock)
     if target.exists():
-        for former in set_aside(target):
+        for former in _beside(target, "old"):
             if not former.with_suffix(".part").exists():  # else its writer is about to take its place
                 _remove(former)
 
 
-def _beside(target: Path, kind: str) -> list[Path]:
-    ours = re.compile(re.escape(f".{target.name}.") + rf"[0-9a-f]{{8}}\.{kind}")  # as `_make_locked` names them
-    found = target.parent.iterdir() if target.parent.is_dir() else ()
-    return [path for path in found if ours.fullmatch(path.name)]
+def _beside(target: Path, kind: str, middle: str = "[0-9a-f]{8}") -> list[Path]:  # as `_make_locked` names them
+    ours = re.compile(re.escape(f".{target.name}.") + rf"{middle}\.{kind}")
+    names = os.listdir(target.parent) if target.parent.is_dir() else ()
+    return [target.parent / name for name in names if ours.fullmatch(name)]
 
 
 def _remove(path: Path) -> None:
