@@ -8,12 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 
+from headstart.cli.explain import _save
 from headstart.core.errors import ModelError
 from headstart.core.replacing import ABANDONED_SECONDS, new_file, new_folder
+from headstart.learn.finetune.precision import _remember
+from headstart.networks.export import to_onnx
 
 KILLED = """
 import os, signal, sys
@@ -131,6 +138,28 @@ def test_a_file_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
     with new_file(target) as file:
         file.write_text("whole")
     assert contents(tmp_path) == {"bundle.zip": "whole"}
+
+
+def _graph(target: Path) -> None:
+    class Mean(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return images.float().mean(dim=(1, 2))
+
+    to_onnx(Mean(), target, (8, 8), ("features",))
+
+
+def _overlay(target: Path) -> None:
+    _save(SimpleNamespace(overlay=lambda: np.zeros((8, 8, 3), np.uint8)), target)
+
+
+@pytest.mark.parametrize("write", [_graph, _overlay, lambda target: _remember(target, "float32")])
+def test_graphs_overlays_and_what_is_remembered_are_written_so_too(
+    write: Callable[[Path], None], tmp_path: Path
+) -> None:
+    (tmp_path / ".target.0123abcd.part").touch()  # of a killed writer
+    write(tmp_path / "target")
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+    assert (tmp_path / "target").stat().st_size
 
 
 @pytest.mark.parametrize(("umask", "folder", "file"), [(0o022, 0o755, 0o644), (0o077, 0o700, 0o600)])

@@ -117,12 +117,10 @@ def _save(one: Explanation, file: Path) -> None:
     """Write an overlay, whole or not at all."""
     from PIL import Image
 
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
-    try:
+    from headstart.core.replacing import new_file
+
+    with new_file(file) as temporary:
         Image.fromarray(one.overlay()).save(temporary, "PNG")
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _as_json(one: Explanation, file: Path) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from headstart.core.replacing import new_file
 from headstart.networks.novelty import Novelty
 
 OPSET = 17
@@ -41,34 +42,20 @@ def to_onnx(network: nn.Module, path: Path, image_size: tuple[int, int], outputs
 
 
 def _export(network: nn.Module, example: torch.Tensor, path: Path, source: str, outputs: tuple[str, ...]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            # The TorchScript exporter takes 1 s where the newer one takes 15 (docs/decisions/0001-dependencies.md);
-            # it says on every call that it is the older one.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                network.eval(),
-                (example,),
-                str(temporary),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=[source],
-                output_names=list(outputs),
-                dynamic_axes={name: {0: "n"} for name in (source, *outputs)},
-            )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with new_file(path) as temporary, torch.no_grad(), warnings.catch_warnings():
+        # The TorchScript exporter takes 1 s where the newer one takes 15 (docs/decisions/0001-dependencies.md);
+        # it says on every call that it is the older one.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network.eval(),
+            (example,),
+            str(temporary),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=[source],
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "n"} for name in (source, *outputs)},
+        )
 
 
 def add_head(graph: Path, network: Classifier, num_features: int, path: Path) -> None:
@@ -83,14 +70,12 @@ def add_head(graph: Path, network: Classifier, num_features: int, path: Path) ->
     import onnx
     from onnx import compose
 
-    top_file = path.with_name(f".{path.name}.{os.getpid()}.head")
     names = tuple(name for name in network.outputs if name != "features")
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        top_file = Path(folder) / "head.onnx"
         above = Top(network.head, network.novelty, network.activation)
         _export(above, torch.zeros((2, num_features)), top_file, "features", names)
         whole, top = onnx.load(str(graph)), compose.add_prefix(onnx.load(str(top_file)), "head/")
-    finally:
-        top_file.unlink(missing_ok=True)
     ends = {f"head/{name}": name for name in ("features", *names)}
     for node in top.graph.node:
         node.input[:] = [ends.get(name, name) for name in node.input]
@@ -102,7 +87,8 @@ def add_head(graph: Path, network: Classifier, num_features: int, path: Path) ->
         output.name = ends[output.name]
         outputs[output.name] = output
     whole.graph.output.extend([outputs[name] for name in network.outputs])
-    _write(path, whole.SerializeToString())
+    with new_file(path) as temporary:
+        temporary.write_bytes(whole.SerializeToString())
 
 
 class Top(nn.Module):

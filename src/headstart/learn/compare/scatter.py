@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.core.replacing import new_file
 from headstart.learn.compare.comparison import Comparison, Scored
 
 if TYPE_CHECKING:
@@ -44,12 +44,8 @@ def draw_comparison(comparison: Comparison, path: Path) -> None:
     _legend(axes, comparison)
     figure.draw_without_rendering()  # the layout must stand before text can be kept from overlapping
     _name_backbones(axes, comparison, places)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with new_file(path) as temporary:
         canvas.print_png(temporary, metadata={"Software": None})  # type: ignore[no-untyped-call]
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _places(comparison: Comparison) -> dict[int, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 
 from headstart.core import settings
+from headstart.core.replacing import new_file
 from headstart.core.runtime import has_bfloat16
 from headstart.learn.finetune.loop import as_inputs, own_random_state
 
@@ -70,7 +70,5 @@ def seconds_of_step(network: nn.Module, inputs: np.ndarray, device: torch.device
 
 
 def _remember(path: Path, precision: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary.write_text(precision, encoding="utf-8")
-    temporary.replace(path)
+    with new_file(path) as temporary:
+        temporary.write_text(precision, encoding="utf-8")
