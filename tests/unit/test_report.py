@@ -469,4 +469,14 @@ def test_no_bar_of_the_novelty_chart_stands_on_both_sides_of_the_threshold() -> 
         assert edges[0] <= scores.min()
         assert edges[-1] >= scores.max()
         assert np.histogram(scores, edges)[0][edges[:-1] >= threshold - 1e-9].sum() == (scores >= threshold).sum()
+    for seed in range(
+        500
+    ):  # coarse scores, the threshold on one of them: a bin's end may be the lowest or highest score
+        rng = np.random.default_rng(seed)
+        coarse = np.round(rng.normal(0.4, 0.1, rng.integers(5, 300)), rng.integers(1, 4)).astype(np.float32)
+        threshold = float(rng.choice(coarse))
+        counts, edges = np.histogram(coarse, _edges(coarse, threshold))
+        assert counts.sum() == len(coarse)
+        if coarse.min() < threshold < coarse.max():
+            assert counts[edges[:-1] >= threshold].sum() == (coarse >= threshold).sum()
     assert _edges(scores, 2.0) == _edges(scores, None) == 25  # it lies outside: as many bins as ever

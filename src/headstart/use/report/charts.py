@@ -125,7 +125,10 @@ def _edges(scores: np.ndarray, threshold: float | None) -> int | list[float]:
     if threshold is None or width == 0 or not scores.min() < threshold < scores.max():
         return bins
     below, above = np.ceil((threshold - scores.min()) / width), np.ceil((scores.max() - threshold) / width)
-    return [float(edge) for edge in threshold + width * np.arange(-below, above + 1)]
+    edges = threshold + width * np.arange(-below, above + 1)
+    # Rounding must leave no score outside.
+    edges[0], edges[-1] = min(edges[0], scores.min()), max(edges[-1], scores.max())
+    return [float(edge) for edge in edges]
 
 
 def _figure(width: float, height: float) -> Figure:
