@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_backbones import tiny_backbone
+from torch.nn import functional
 
 from headstart import ImageClassifier
 from headstart.core import settings as environment
@@ -19,6 +20,7 @@ from headstart.learn.augment import make_augmentation
 from headstart.learn.features import extract as extraction
 from headstart.learn.features.engines import OpenVINOEngine, TorchEngine, graph_file
 from headstart.learn.features.extract import FeatureSettings, digest
+from headstart.learn.finetune import loop
 from headstart.learn.finetune import source as sources
 from headstart.learn.finetune.estimate import parse_seconds
 from headstart.learn.finetune.loss import class_weights
@@ -201,6 +203,24 @@ def test_the_saved_network_is_the_pretrained_one_but_for_what_was_unfrozen(tuned
     unfrozen = set(own[-4:])
     moved = {name for name in before if not torch.equal(before[name], after[f"backbone.{name}"])}
     assert moved == {name for name in before if name.rpartition(".")[0] in unfrozen}
+
+
+def test_no_normalisation_runs_while_training_and_the_network_is_itself_again_afterwards(folder, monkeypatch) -> None:
+    norms, networks, take_step, batch_norm = [], [], loop.take_step, functional.batch_norm
+
+    def watched(job, *arguments):
+        with monkeypatch.context() as patch:
+            patch.setattr(functional, "batch_norm", lambda *given: norms.append(given) or batch_norm(*given))
+            taken = take_step(job, *arguments)
+        networks.append(job.network)
+        return taken
+
+    monkeypatch.setattr(loop, "take_step", watched)
+    fit(folder, {"epochs": 1, "unfreeze": "blocks.6", "batch_size": 16})
+    assert len(networks) == 2
+    assert not norms
+    own = [set(part.__dict__) & {"forward", "_folded_norm", "_was_in_place"} for part in networks[0].modules()]
+    assert not any(own)
 
 
 def test_the_model_says_what_moved_how_far_and_what_it_gained(tuned) -> None:

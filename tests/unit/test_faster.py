@@ -7,6 +7,7 @@ import copy
 import pytest
 import timm
 import torch
+from timm.layers import StdConv2d
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -37,8 +38,9 @@ def outputs_and_gradients(model: nn.Module, pictures: torch.Tensor = PICTURES) -
 
 def assert_close(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor], tolerance: float) -> None:
     assert ours.keys() == theirs.keys()
-    for name, tensor in theirs.items():
-        assert (ours[name] - tensor).norm() <= tolerance * tensor.norm() + 1e-14, name
+    largest = max(tensor.norm() for tensor in theirs.values())
+    for name, tensor in theirs.items():  # a gradient of nearly nothing is rounding alone
+        assert (ours[name] - tensor).norm() <= tolerance * max(tensor.norm(), 1e-6 * largest), name
 
 
 class Operations(TorchDispatchMode):
@@ -63,18 +65,24 @@ def count_norms_that_run(model: nn.Module) -> int:
     return operations.norms
 
 
-# The second number: BatchNorms that do not follow a convolution alone. Before activation (resnetv2) and behind a
-# concatenation (densenet) a convolution's output goes elsewhere too; repvgg's branch without a convolution has none.
+# The second number: BatchNorms that do not follow a convolution alone; in resnetv2 the output of a convolution is also
+# what a later block adds to.
 @pytest.mark.parametrize(
     ("name", "left"),
-    [("tf_efficientnet_lite0", 0), ("resnet18", 0), ("mobilenetv3_small_100", 0), ("resnetv2_18", 9)],
+    [
+        ("tf_efficientnet_lite0", 0),
+        ("resnet18", 0),
+        ("mobilenetv3_small_100", 0),
+        ("resnetv2_18", 9),
+        ("fasternet_t0", 0),
+    ],
 )
 def test_a_fast_network_gives_the_same_outputs_and_gradients(name, left) -> None:
     model = network(name)
     before, state = outputs_and_gradients(model), copy.deepcopy(model.state_dict())
-    assert count_norms_that_run(model) > left
+    norms = count_norms_that_run(model)
     speed_up(model, PICTURES[:1])
-    assert count_norms_that_run(model) == left
+    assert count_norms_that_run(model) == left < norms
     assert_close(outputs_and_gradients(model), before, 1e-12)
     assert_close(outputs_and_gradients(copy.deepcopy(model)), before, 1e-12)
     assert model.state_dict().keys() == state.keys()
@@ -100,6 +108,46 @@ def test_restored_it_is_the_network_that_it_was() -> None:
     assert_close(outputs_and_gradients(model), before, 0)
     assert [getattr(m, "inplace", None) for m in model.modules()] == in_place
     assert not any("forward" in part.__dict__ for part in model.modules())
+
+
+def test_a_network_that_keeps_tensors_of_its_last_evaluation_keeps_no_graph() -> None:
+    model, pictures = network("levit_128s"), torch.randn(1, 3, 224, 224, dtype=torch.float64)
+    with torch.no_grad():
+        before = model(pictures)
+    speed_up(model, pictures)
+    for fast in (copy.deepcopy(model).train(), model.train()):
+        for _ in range(2):  # a graph that is kept cannot be gone through twice
+            outputs_and_gradients(fast, pictures.expand(2, -1, -1, -1))
+    model = network("levit_128s")
+    speed_up(model, pictures)
+    with torch.no_grad():
+        torch.testing.assert_close(model(pictures), before)
+
+
+def test_made_fast_twice_it_still_gives_the_same() -> None:
+    model = network("ghostnet_050")
+    before = outputs_and_gradients(model)
+    speed_up(model, PICTURES[:1])
+    speed_up(model, PICTURES[:1])
+    assert_close(outputs_and_gradients(model), before, 1e-12)
+
+
+def test_what_else_stands_in_the_place_of_a_forward_is_left_there() -> None:
+    model = network("fasternet_t0")
+    own = [name for name, part in model.named_modules() if "forward" in part.__dict__]
+    assert own
+    speed_up(model, PICTURES[:1])
+    restore(model)
+    assert [name for name, part in model.named_modules() if "forward" in part.__dict__] == own
+
+
+def test_a_convolution_that_changes_its_weights_is_not_folded() -> None:
+    model = nn.Sequential(StdConv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 3), nn.BatchNorm2d(2)).double().eval()
+    nn.init.uniform_(model[1].weight, 0.5, 1.5)
+    before = outputs_and_gradients(model)
+    speed_up(model, PICTURES[:1])
+    assert count_norms_that_run(model) == 2  # that of its weights, and its BatchNorm
+    assert_close(outputs_and_gradients(model), before, 1e-12)
 
 
 def test_statistics_that_move_move_as_before() -> None:

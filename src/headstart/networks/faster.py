@@ -10,18 +10,17 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
-from contextlib import contextmanager
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeGuard
 
 import torch
+from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+VERSION = 1  # raised when what is done here changes: which precision is faster is found anew then
 _NORM, _IN_PLACE = "_folded_norm", "_was_in_place"
 _COPYING = (nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.SiLU)
 
@@ -33,12 +32,13 @@ def speed_up(network: nn.Module, inputs: torch.Tensor) -> None:
     whose statistics move (in `train()`, not frozen) acts as before in every call in which they do.
 
     Args:
-        network: Is set to `eval()`.
-        inputs: What it takes; it is run once, to see what follows what.
+        network: Is changed in place; one that is fast already is made fast anew.
+        inputs: What it takes; a copy of the network is run on it once, to see what follows what.
     """
-    norms = dict(_pairs(network.eval(), inputs))
+    restore(network)
+    norms = dict(_pairs(network, inputs))
     for module in network.modules():
-        if isinstance(module, nn.Conv2d) and (module in norms or _is_depthwise(module)):
+        if _is_plain(module) and (module in norms or _is_depthwise(module)):
             # In a tuple, because a module would become a part of the convolution, with names in its state_dict.
             module.__dict__[_NORM] = (norms[module],) if module in norms else ()
             module.__dict__["forward"] = MethodType(_convolve, module)
@@ -52,11 +52,23 @@ def speed_up(network: nn.Module, inputs: torch.Tensor) -> None:
 def restore(network: nn.Module) -> None:
     """Undo `speed_up` for a network and everything in it, in place."""
     for module in network.modules():
-        for part in (module, *module.__dict__.get(_NORM, ())):
-            part.__dict__.pop("forward", None)
+        # Some of timm's modules have a `forward` of their own: only ours go.
+        if getattr(module.__dict__.get("forward"), "__func__", None) in (_convolve, _activate):
+            del module.__dict__["forward"]
         module.__dict__.pop(_NORM, None)
         if module.__dict__.pop(_IN_PLACE, False):
             module.__dict__["inplace"] = True
+
+
+def _is_plain(module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether it is a convolution that uses its weights as they are, with nothing in the place of its `forward`."""
+    return type(module) in (nn.Conv2d, Conv2dSame) and "forward" not in module.__dict__
+
+
+def _only_normalizes(module: nn.Module) -> TypeGuard[nn.BatchNorm2d]:
+    """Whether it is a BatchNorm with statistics, perhaps with timm's activation, with nothing for its `forward`."""
+    plain = type(module) in (nn.BatchNorm2d, BatchNormAct2d) and "forward" not in module.__dict__
+    return plain and module.running_mean is not None
 
 
 def _is_depthwise(convolution: nn.Conv2d) -> bool:
@@ -106,23 +118,30 @@ def _pairs(network: nn.Module, inputs: torch.Tensor) -> list[tuple[nn.Conv2d, nn
 
     What goes where is read from the graph that torch keeps for the gradients.
     """
+    # A copy: some networks keep tensors of their last evaluation, and these would hold the graph.
+    trial = copy.deepcopy(network).eval()
+    originals = dict(zip(trial.modules(), network.modules(), strict=True))
     made: dict[Any, nn.Conv2d] = {}
     taken: dict[Any, nn.BatchNorm2d] = {}
     calls: Counter[nn.Module] = Counter()
 
     def made_by(module: nn.Module, _: Any, output: torch.Tensor) -> None:
-        calls[module] += 1
-        if isinstance(module, nn.Conv2d):
-            made[output.grad_fn] = module
+        calls[originals[module]] += 1
+        if _is_plain(original := originals[module]):
+            made[output.grad_fn] = original
 
     def taken_by(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-        if not isinstance(module, nn.BatchNorm2d) or type(module) not in (nn.BatchNorm2d, BatchNormAct2d):
-            return  # a kind of its own may do more than normalise
-        if module.running_mean is not None:
-            taken[given[0].grad_fn] = module
+        if _only_normalizes(original := originals[module]):
+            taken[given[0].grad_fn] = original
 
-    with _all_learn(network), torch.enable_grad(), _hooks(network, made_by, taken_by):
-        output = network(inputs)
+    for module in trial.modules():
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d)):
+            module.register_forward_hook(made_by)
+            module.register_forward_pre_hook(taken_by)
+    for parameter in trial.parameters():  # without gradients torch keeps no graph
+        parameter.requires_grad_(parameter.is_floating_point())
+    with torch.enable_grad():
+        output = trial(inputs)
     uses = _uses(output.grad_fn)
     return [
         (made[node], norm)
@@ -142,28 +161,3 @@ def _uses(last: Any) -> Counter[Any]:
                 seen.add(node)
                 waiting.append(node)
     return uses
-
-
-@contextmanager
-def _hooks(network: nn.Module, after: Any, before: Any) -> Iterator[None]:
-    parts = [module for module in network.modules() if isinstance(module, (nn.Conv2d, nn.BatchNorm2d))]
-    handles = [h for m in parts for h in (m.register_forward_hook(after), m.register_forward_pre_hook(before))]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _all_learn(network: nn.Module) -> Iterator[None]:
-    """Let every parameter take gradients for a while: without them torch keeps no graph."""
-    parameters = [p for p in network.parameters() if p.is_floating_point()]
-    before = [p.requires_grad for p in parameters]
-    for parameter in parameters:
-        parameter.requires_grad_(True)
-    try:
-        yield
-    finally:
-        for parameter, learns in zip(parameters, before, strict=True):
-            parameter.requires_grad_(learns)

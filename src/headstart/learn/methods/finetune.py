@@ -162,9 +162,13 @@ def finetune(task: Task, folder: Path, resume: bool, progress: Progress, on_epoc
     before = copy.deepcopy(task.backbone.network).cpu()
     frozen_before = hash_tensors(_frozen(task))
     job, settings = make_job(task, progress)
-    result = train(job, settings, seed=task.seed, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch)
+    try:
+        result = train(
+            job, settings, seed=task.seed, folder=folder, resume=resume, progress=progress, on_epoch=on_epoch
+        )
+    finally:
+        faster.restore(job.network)
     job.network.load_state_dict(result.best)
-    faster.restore(job.network)
     if hash_tensors(_frozen(task)) != frozen_before:
         raise TrainingError("layers that should stay frozen have changed: nothing is saved. Please report this.")
     with short_memory_is_explained(settings):
@@ -387,7 +391,7 @@ def _digest(prepared: Prepared, rows: Sequence[int] | np.ndarray) -> str:
 def _network_identity(task: Task) -> dict[str, Any]:
     """What the speed of a step depends on."""
     names = (task.backbone.name, task.backbone.preprocessing.image_size, task.layers.cut, task.backbone.pooling)
-    return {"network": names, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    return {"network": names, "faster": faster.VERSION, "threads": torch.get_num_threads(), "torch": torch.__version__}
 
 
 def _first_batch(source: Source, count: int) -> np.ndarray:
