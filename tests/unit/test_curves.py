@@ -119,6 +119,21 @@ def test_mlflow_gets_every_epoch_in_one_run(monkeypatch: pytest.MonkeyPatch) -> 
     assert metrics == {name: value for name, value in HISTORY[1].items() if name != "epoch"}
 
 
+def test_a_store_that_fails_is_a_setting_to_change_and_not_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no store at this address\nmore")
+
+    working = {"active_run": lambda: None, "start_run": lambda: None, "set_experiment": lambda _: None}
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(**working, log_metrics=fail))
+    log = make_logger("mlflow:insects")
+    message = r"logging to mlflow failed \(no store at this address\): see that MLFLOW_TRACKING_URI .* --resume"
+    with pytest.raises(SettingError, match=message):
+        log(HISTORY[0])
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(**working | {"set_experiment": fail}))
+    with pytest.raises(SettingError, match=message):
+        make_logger("mlflow:insects")
+
+
 def test_mlflow_logs_into_the_run_that_is_active(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeMLflow()
     fake.run = object()

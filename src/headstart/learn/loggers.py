@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -19,13 +20,20 @@ def make_logger(target: str) -> Logger:
             begins one that ends with the process; MLFLOW_TRACKING_URI says where, as for every use of MLflow.
 
     Raises:
-        SettingError: There is no such logger, TensorBoard has no folder, or the package is not installed; the
-            message names the extra.
+        SettingError: There is no such logger, TensorBoard has no folder, the package is not installed (the message
+            names the extra), or it cannot log there; the returned function raises it too.
     """
     kind, _, place = target.partition(":")
     if kind not in _LOGGERS:
         raise unknown_name("logger", kind, _LOGGERS, "`headstart fit --help`")
-    return _LOGGERS[kind](place)
+    with _failures_are_told(kind):
+        log = _LOGGERS[kind](place)
+
+    def told(row: Mapping[str, float]) -> None:
+        with _failures_are_told(kind):
+            log(row)
+
+    return told
 
 
 def _tensorboard(folder: str) -> Logger:
@@ -59,7 +67,25 @@ def _mlflow(experiment: str) -> Logger:
     return log
 
 
+_PLACES = {
+    "tensorboard": "its folder can be written",
+    "mlflow": "MLFLOW_TRACKING_URI names a store that can be reached",
+}
 _LOGGERS: dict[str, Callable[[str], Logger]] = {"tensorboard": _tensorboard, "mlflow": _mlflow}
+
+
+@contextmanager
+def _failures_are_told(kind: str) -> Iterator[None]:
+    try:
+        yield
+    except SettingError:
+        raise
+    except Exception as error:  # whatever another library raises when its store or folder is not to be had
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise SettingError(
+            f"logging to {kind} failed ({reason}): see that {_PLACES[kind]}, or leave the logger out. A fine-tuning "
+            "that had begun continues with --resume (resume=True)."
+        ) from error
 
 
 def _values(row: Mapping[str, float]) -> list[tuple[str, float]]:
