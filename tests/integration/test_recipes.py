@@ -81,7 +81,7 @@ def test_the_result_says_what_fine_tuning_gained_and_where_its_history_is(
         assert curves.width > curves.height
     assert "Fine-tuning: validation accuracy" in printed
     for row in rows:
-        line = next(line for line in printed.splitlines() if line.startswith(f"epoch   {row['epoch']}"))
+        line = next(line for line in printed.splitlines() if line.startswith(f"epoch {int(row['epoch']):>2} "))
         assert f"loss {float(row['loss']):.3f}" in line
         assert line.endswith("/s")
 
