@@ -16,6 +16,7 @@ from harness import FULL, Effort, Fit, fit_fresh
 from rows import Row, row
 
 PICTURES = 600
+IMAGE_SIZE = 128  # the digits are drawings of 8 x 8 points
 # No flips: a mirrored digit is another sign. BatchNorm is frozen and warm-up and cosine are on by default.
 EXPERIMENT: dict[str, Any] = {
     "method": "finetune",
@@ -38,7 +39,7 @@ def measure(data: Path, effort: Effort = FULL) -> list[Row]:
         ways: dict[str, dict[str, Any]] = {"frozen": {"method": "frozen"}}
         ways |= {name: {**EXPERIMENT, "unfreeze": cut, "training": training} for name, cut in CUTS.items()}
         fits: dict[str, list[Fit]] = {
-            name: [fit_fresh(digits, **way, seed=seed, image_size=effort.side()) for seed in effort.seeds]
+            name: [fit_fresh(digits, **way, seed=seed, image_size=effort.side(IMAGE_SIZE)) for seed in effort.seeds]
             for name, way in ways.items()
         }
     rows = []
