@@ -132,16 +132,24 @@ def fit_finetune(
     device = torch.device(choose_device(how.device))
     task = Task(prepared, backbone, layers, start, how, settings, class_weight, seed, device)
     folder = checkpoint.run_folder(identity(task, head))
-    if budget is not None and not (resume and checkpoint.exists(folder)):
-        train_pictures = _pictures(prepared, prepared.split.train)
-        needed = seconds_needed(backbone, start.start, layers, settings, how, train_pictures, device)
-        if needed > budget:
-            progress.note(
-                f"Fine-tuning would take about {needed:.0f} s, more than the budget of {budget:.0f} s: the frozen "
-                "backbone is kept. Raise the budget, or choose method finetune."
-            )
-            return start
+    begun = resume and checkpoint.exists(folder)
+    if budget is not None and not begun and _is_too_long(task, budget, progress):
+        return start
     return finetune(task, folder, resume, progress, on_epoch)
+
+
+def _is_too_long(task: Task, budget: float, progress: Progress) -> bool:
+    """Whether training would, by estimate, take more seconds than the budget; say so."""
+    train_pictures = _pictures(task.prepared, task.prepared.split.train)
+    needed = seconds_needed(
+        task.backbone, task.start.start, task.layers, task.settings, task.how, train_pictures, task.device
+    )
+    if needed > budget:
+        progress.note(
+            f"Fine-tuning would take about {needed:.0f} s, more than the budget of {budget:.0f} s: the frozen "
+            "backbone is kept. Raise the budget, or choose method finetune."
+        )
+    return needed > budget
 
 
 def finetune(task: Task, folder: Path, resume: bool, progress: Progress, on_epoch: OnEpoch | None = None) -> Trained:
