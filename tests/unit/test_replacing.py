@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -90,6 +91,24 @@ def test_a_writer_that_finishes_between_the_two_renames_of_another_is_replaced(t
     with new_folder(target) as folder:
         (folder / "text").write_text("last")
         monkeypatch.setattr(Path, "rename", interrupted)
+    assert contents(tmp_path) == {"model/text": "last"}
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_faster_writer_whose_folder_a_third_has_just_set_aside_is_no_error(tmp_path: Path, monkeypatch) -> None:
+    target, rename = tmp_path / "model", Path.rename
+    write(target, "former")
+
+    def beaten(path: Path, new: Path) -> Path:
+        if path.suffix != ".part":
+            return rename(path, new)
+        monkeypatch.setattr(Path, "rename", rename)
+        assert not target.exists(), "the third writer is between its two renames"
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    with new_folder(target) as folder:
+        (folder / "text").write_text("last")
+        monkeypatch.setattr(Path, "rename", beaten)
     assert contents(tmp_path) == {"model/text": "last"}
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 

@@ -7,6 +7,7 @@ the same target. Two at once are both written, and the later takes the place of 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import secrets
@@ -125,14 +126,21 @@ def _take_place(temporary: Path, target: Path) -> None:
         try:
             temporary.rename(target)
             break
-        except BaseException as error:
-            if former.exists() and not target.exists():
-                former.rename(target)
-                raise
-            if not isinstance(error, OSError) or not target.exists():
+        except OSError as error:
+            # By the error, not by a look: a third writer may have set aside again what the faster one put there.
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                _put_back(former, target)
                 raise
             _remove(former)  # another writer was faster: what it wrote is what there is to replace now
+        except BaseException:
+            _put_back(former, target)
+            raise
     _sweep(target)
+
+
+def _put_back(former: Path, target: Path) -> None:
+    if former.exists() and not target.exists():
+        former.rename(target)
 
 
 def _sweep(target: Path) -> None:
