@@ -27,7 +27,7 @@ BOUNDS = {SPEED_ALL: 3.5, SPEED: 8, ACCURACY_ALL: 0.863, ACCURACY: 0.863}
 
 def measure(data: Path, effort: Effort = FULL) -> list[Row]:
     """Return times, ratios and mean accuracies over seeds; the tutorial's own scaling runs once."""
-    folder, epochs, side = data / "hymenoptera", effort.epochs(EPOCHS), effort.side(RECIPE["image_size"])
+    folder, epochs, side = data / "hymenoptera", effort.epochs(EPOCHS, 2), effort.side(RECIPE["image_size"])
     recipe = RECIPE | {"epochs": epochs, "image_size": side}
     with tempfile.TemporaryDirectory() as temporary:
         weights = write_vgg16(Path(temporary) / "vgg16.npz")

@@ -57,7 +57,9 @@ def lite0():
 
 def fit(folder, training=None, out=None, **parameters) -> ImageClassifier:
     parameters = {"method": "finetune", "image_size": 64, "precision": "float32", **parameters}
-    return ImageClassifier(training=training or {"epochs": 2}, **parameters).fit(folder, out=out, finish=None)
+    if parameters["method"] != "frozen":
+        parameters["training"] = training or {"epochs": 2}
+    return ImageClassifier(**parameters).fit(folder, out=out, finish=None)
 
 
 def model_folder(classifier: ImageClassifier):

@@ -99,11 +99,30 @@ def test_added_pictures_cost_only_themselves(class_folders, fresh_cache, tmp_pat
 @pytest.mark.parametrize("head", ["linear", "mlp", "prototype"])
 def test_every_head_learns_generated_kinds_and_is_saved(head: str, class_folders) -> None:
     folder = class_folders(per_class=30)
-    classifier = ImageClassifier(method="frozen", head=head, image_size=64, epochs=30).fit(folder, finish=None)
+    epochs = 30 if head == "mlp" else None
+    classifier = ImageClassifier(method="frozen", head=head, image_size=64, epochs=epochs).fit(folder, finish=None)
     assert classifier.test_.figures["accuracy"].value > 0.8
     assert list(classifier.classes_) == sorted(path.name for path in folder.iterdir())
     assert np.allclose(classifier.predict_proba(folder).sum(axis=1), 1, atol=1e-5)
     assert (len(classifier.history_) > 0) == (head == "mlp")
+
+
+def test_epochs_without_an_mlp_are_those_of_fine_tuning(class_folders) -> None:
+    settings = {"method": "finetune", "unfreeze": "conv_head", "image_size": 64, "precision": "float32"}
+    fitted = ImageClassifier(**settings, epochs=3, batch_size=16).fit(class_folders(per_class=20), finish=None)
+    assert list(fitted.history_.epoch) == [1, 2, 3]
+    with pytest.raises(SettingError, match="neither method frozen nor head linear trains by epochs"):
+        ImageClassifier(method="frozen", epochs=3).fit(class_folders(per_class=20))
+
+
+def test_augmentation_without_views_is_not_lost(class_folders, fresh_cache) -> None:
+    folder = class_folders(per_class=30)
+    plain, augmented = (
+        ImageClassifier(method="frozen", image_size=64, augmentation=policy).fit(folder, finish=None)
+        for policy in (None, "strong")
+    )
+    assert any("seen in 4 views, of which 3 are augmented" in note for note in augmented.notes_)
+    assert np.abs(plain.predict_proba(folder) - augmented.predict_proba(folder)).max() > 1e-4
 
 
 def test_a_data_frame_lists_and_a_manifest_give_the_same_model_as_the_folder(class_folders, tmp_path) -> None:

@@ -78,5 +78,5 @@ def test_shares_are_rounded_to_whole_stages(stages: int, small: int, large: int)
 def test_what_the_user_said_is_kept_and_sgd_has_its_own_rates() -> None:
     settings = complete(TrainingSettings(unfreeze="all", epochs=3, learning_rate=0.5, optimizer="sgd"), 100, NINE)
     assert (settings.unfreeze, settings.epochs, settings.learning_rate) == ("all", 3, 0.5)
-    assert settings.backbone_learning_rate == 0.003
+    assert settings.backbone_learning_rate == 0.15  # three tenths of the head's, as without it
     assert complete(TrainingSettings(), 100, NINE).backbone_learning_rate == 3e-4

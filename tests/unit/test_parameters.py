@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,34 @@ import pytest
 from headstart.classifier import ImageClassifier
 from headstart.core.errors import SettingError
 from headstart.learn import parameters
+from headstart.learn.finetune.settings import complete
+from headstart.learn.given import overlay
 from headstart.learn.kinds import KINDS
 
 DEFAULTS = ImageClassifier().get_params()
 # None of these is right for any parameter …
-NEVER = [object(), b"avg", float("nan"), float("inf"), np.array([1, 2]), {1: object()}, [None], ({},), True]
+NEVER = [object(), b"avg", float("nan"), float("inf"), np.zeros((2, 2)), {1: object()}, [None], ({},), True]
 # … and these are for some.
-SOMETIMES = [None, "x", "", 1, -1, 1.5, [], {}, (), [1], ["x"], (1, 2), (64, "x"), {"x": "y"}, {"x": 1}, np.int64(5)]
+SOMETIMES = [
+    None,
+    "x",
+    "",
+    1,
+    -1,
+    1.5,
+    [],
+    {},
+    (),
+    [1],
+    np.array([1, 2]),
+    np.array(["x"]),
+    ["x"],
+    (1, 2),
+    (64, "x"),
+    {"x": "y"},
+    {"x": 1},
+    np.int64(5),
+]
 
 
 def beside(name: str) -> dict[str, Any]:
@@ -95,6 +117,115 @@ def test_a_subclass_may_take_fewer_parameters() -> None:
     assert set(parameters.all_values(Quick())) == set(DEFAULTS)
     with pytest.raises(SettingError, match=r"batch_size is 0: .*\n  seed is 'x': "):
         parameters.check(Quick("x"))
+
+
+IDLE = {
+    "hidden": ({"head": "linear", "hidden": (8,)}, "hidden is given, and head linear has no hidden layers"),
+    "dropout": ({"head": "prototype", "dropout": 0.1}, "dropout is given, and head prototype has no hidden layers"),
+    "unfreeze": ({"method": "frozen", "unfreeze": 4}, "unfreeze is given, and method frozen does not fine-tune"),
+    "training": ({"method": "frozen", "training": {"ema": 0.9}}, "training is given, and method frozen does not"),
+    "budget": ({"method": "frozen", "budget": "10m"}, "budget is given, and method frozen does not fine-tune"),
+    "epochs": ({"method": "frozen", "epochs": 20}, "epochs is given, and neither method frozen nor head linear"),
+    "batch_size": ({"method": "frozen", "batch_size": 8}, "batch_size is given, and neither method frozen nor"),
+    "learning_rate": ({"method": "frozen", "learning_rate": 1e-5}, "learning_rate is given, and neither method"),
+    "views": ({"views": 1, "augmentation": "strong"}, "views is 1, the plain view, which is never augmented"),
+    "augmentation": ({"views": 3, "augmentation": {"rotation": 0}}, "views is 3, but without augmentation all views"),
+}
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_what_the_method_and_the_head_do_not_use_is_told(name: str) -> None:
+    given, words = IDLE[name]
+    said = told(**given)
+    assert words in said
+    assert "\n" not in said
+    assert told(**{key: value for key, value in given.items() if key not in (name, "views")}) == ""
+
+
+def test_epochs_are_those_of_fine_tuning_where_the_head_has_none() -> None:
+    given = ImageClassifier(method="finetune", epochs=20, batch_size=np.int64(8), learning_rate=1e-5)
+    parameters.check(given)
+    settings = parameters.training_settings(given)
+    assert (settings.epochs, settings.batch_size, settings.learning_rate) == (20, 8, 1e-5)
+    filled = complete(settings, 1000, ("one", "two"))
+    assert filled.backbone_learning_rate == pytest.approx(3e-6)  # as the rates are without being given: 3e-4 and 1e-3
+    assert parameters.hints(given) == []
+
+
+def test_epochs_are_those_of_the_mlp_head_where_there_is_one_and_that_is_said() -> None:
+    given = ImageClassifier(method="finetune", head="mlp", epochs=20, batch_size=8, training={"batch_size": 4})
+    parameters.check(given)
+    head, settings = parameters.new_head(given), parameters.training_settings(given)
+    assert (head.epochs, head.batch_size, settings.epochs, settings.batch_size) == (20, 8, None, 4)
+    assert parameters.hints(given) == ["epochs is that of the mlp head; fine-tuning has its own: --training epochs=20."]
+    scheduled = ImageClassifier(method="finetune", head="mlp", epochs=20, unfreeze=[("head", 2)])
+    assert parameters.hints(scheduled) == []
+
+
+def test_what_is_given_twice_is_told() -> None:
+    assert "epochs is given by itself and in training" in told(epochs=3, training={"epochs": 5})
+    assert told(head="mlp", epochs=3, training={"epochs": 5}) == ""
+    assert "unfreeze is a list that says its epochs" in told(epochs=3, unfreeze=[("head", 2)])
+
+
+@pytest.mark.parametrize(
+    ("given", "views"),
+    [
+        ({"method": "frozen"}, 1),
+        ({"method": "frozen", "augmentation": "strong"}, 4),
+        ({"method": "frozen", "augmentation": {"rotation": 15}, "head": "mlp"}, 4),
+        ({"method": "frozen", "augmentation": "strong", "head": "mlp", "epochs": 3}, 3),
+        ({"method": "frozen", "augmentation": "strong", "views": 9}, 9),
+        ({"method": "finetune", "augmentation": "strong"}, 1),  # fine-tuning chooses, by where it cuts
+        ({"method": "frozen", "augmentation": "none"}, 1),
+    ],
+)
+def test_augmentation_without_views_has_some(given: dict[str, Any], views: int) -> None:
+    classifier = ImageClassifier(**given)
+    parameters.check(classifier)
+    assert parameters.feature_settings(classifier).views == views
+    assert any("augmented" in hint for hint in parameters.hints(classifier)) == (views > 1 and "views" not in given)
+
+
+def test_sequences_of_any_kind_are_sequences() -> None:
+    import pandas as pd
+
+    for sizes in ([8, 4], np.array([8, 4]), pd.Series([8, 4]), range(8, 0, -4)):
+        given = ImageClassifier(head="mlp", hidden=sizes, image_size=np.array([64, 96]))
+        parameters.check(given)
+        assert parameters.new_head(given) == parameters.new_head(ImageClassifier(head="mlp", hidden=(8, 4)))
+        json.dumps(parameters.all_values(given)["image_size"])
+    for columns in (["red", "round"], np.array(["red", "round"]), pd.Index(["red", "round"])):
+        given = ImageClassifier(output="multilabel", label_columns=columns)
+        parameters.check(given)
+        several = parameters.several_labels(given)
+        assert several is not None
+        assert several.columns == ("red", "round")
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "expected"),
+    [
+        # Whose epochs they are does not change with the head.
+        ({"head": "mlp", "hidden": [8], "epochs": 5}, {"head": "linear"}, {"head": "linear"}),
+        ({"head": "mlp", "epochs": 5, "training": {"epochs": 3}}, {"head": "linear"},
+         {"head": "linear", "training": {"epochs": 3}}),
+        ({"epochs": 5}, {"head": "mlp"}, {"head": "mlp", "training": {"epochs": 5}}),
+        ({"method": "finetune", "training": {"ema": 0.9}}, {"method": "frozen"}, {"method": "frozen"}),
+        ({"training": {"epochs": 25, "ema": 0.9}}, {"epochs": 3}, {"training": {"ema": 0.9}, "epochs": 3}),
+        ({"epochs": 25}, {"training": {"epochs": 3}}, {"training": {"epochs": 3}}),
+        ({"training": {"epochs": 9, "ema": 0.9}}, {"training": {"epochs": 3}}, {"training": {"epochs": 3, "ema": 0.9}}),
+        ({"head": "mlp", "epochs": 9, "training": {"epochs": 5}}, {"epochs": 3},
+         {"head": "mlp", "epochs": 3, "training": {"epochs": 5}}),
+        # What is wrong in one of the two by itself stays, for the check to tell.
+        ({"method": "frozen", "budget": "1m", "hidden": [8]}, {}, {"method": "frozen", "budget": "1m", "hidden": [8]}),
+        ({"epochs": 3, "training": {"epochs": 4}}, {}, {"epochs": 3, "training": {"epochs": 4}}),
+        ({"method": "frozen"}, {"training": {"epochs": 3}}, {"method": "frozen", "training": {"epochs": 3}}),
+        ({}, {"epochs": 3, "training": {"epochs": 3}}, {"epochs": 3, "training": {"epochs": 3}}),
+    ],
+)  # fmt: skip
+def test_what_is_laid_over_a_recipe_makes_the_rest_fit(lower, upper, expected) -> None:
+    assert overlay(lower, upper) == expected
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

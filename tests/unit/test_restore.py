@@ -74,7 +74,7 @@ def assert_same_answers(folder: Path, pictures: Path) -> None:
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("head", HEADS)
 def test_the_restored_network_gives_the_probabilities_of_the_onnx_file(model, pictures, backbone, head) -> None:
-    assert_same_answers(model(backbone, head=head, epochs=2), pictures)
+    assert_same_answers(model(backbone, head=head, **({"epochs": 2} if head == "mlp" else {})), pictures)
 
 
 def test_one_sigmoid_output_and_layers_without_hidden_ones_come_back_too(model, pictures) -> None:

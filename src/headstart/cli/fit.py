@@ -15,6 +15,7 @@ from click.core import ParameterSource
 from headstart.cli.options import layers, named_numbers, named_values, names, side_or_sides, whole_numbers
 from headstart.core.errors import SettingError, unknown_name
 from headstart.learn.finetune.settings import TrainingSettings
+from headstart.learn.given import overlay
 
 # Options that are not parameters of `ImageClassifier`.
 OWN = ("data", "out", "recipe", "config", "resume", "log", "report", "quiet", "as_json")
@@ -23,8 +24,8 @@ OWN = ("data", "out", "recipe", "config", "resume", "log", "report", "quiet", "a
 def parameters(ctx: click.Context) -> dict[str, Any]:
     """Return the parameters of `ImageClassifier` that were given: by the recipe, over it the file, over it the options.
 
-    What was given nowhere is left to the constructor. Tables of the recipe and the file, such as `training`, are one
-    value; `--training` alone changes single settings of them.
+    What was given nowhere is left to the constructor, and what is over it may make a recipe's setting useless, which
+    then falls away. `training` changes single settings of the one below; other tables are one value.
 
     Raises:
         SettingError: A file cannot be read, or a name in it is no parameter.
@@ -35,17 +36,15 @@ def parameters(ctx: click.Context) -> dict[str, Any]:
         from headstart.learn.recipes import load_recipe
 
         recipe = load_recipe(ctx.params["recipe"])
-        found |= _from_file(ctx, recipe.parameters, f"recipe {recipe.name}")
+        found = _from_file(ctx, recipe.parameters, f"recipe {recipe.name}")
     if ctx.params["config"]:
-        found |= _from_file(ctx, _read_toml(ctx.params["config"]), ctx.params["config"])
+        found = overlay(found, _from_file(ctx, _read_toml(ctx.params["config"]), ctx.params["config"]))
     given = {
         name: value
         for name, value in ctx.params.items()
         if name not in OWN and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
-    if isinstance(given.get("training"), dict):
-        given["training"] = {**(found.get("training") or {}), **given["training"]}
-    return {**found, **given}
+    return overlay(found, given)
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -96,11 +95,11 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--backbone", default="efficientnet_lite0", show_default=True, help="See `headstart models`.")
 @click.option("--method", default="auto", show_default=True, help="frozen, finetune, or auto: what validation prefers.")
 @click.option("--head", default="linear", show_default=True, help="linear, mlp or prototype.")
-@click.option("--hidden", default="256", show_default=True, callback=whole_numbers, help="Hidden sizes of the mlp.")
-@click.option("--dropout", type=float, default=0.5, show_default=True, help="Dropout of the mlp.")
-@click.option("--epochs", type=int, default=10, show_default=True, help="Epochs of the mlp.")
-@click.option("--batch-size", type=int, default=32, show_default=True, help="Batch size of the mlp.")
-@click.option("--learning-rate", type=float, help="Learning rate of the mlp.")
+@click.option("--hidden", callback=whole_numbers, help="Hidden sizes of the mlp.  [default: 256]")
+@click.option("--dropout", type=float, help="Dropout of the mlp.  [default: 0.5]")
+@click.option("--epochs", type=int, help="Of the mlp; with another head, of fine-tuning.  [default: 10; by size]")
+@click.option("--batch-size", type=int, help="Of the same.  [default: 32]")
+@click.option("--learning-rate", type=float, help="Of the same.  [default: 0.001]")
 @click.option("--output", default="softmax", show_default=True, help="softmax, sigmoid, or multilabel: several labels.")
 @click.option(
     "--labels", "label_columns", callback=names, help="multilabel: columns of 0 and 1.  [default: label:NAME]"
@@ -109,7 +108,7 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--image-size", callback=side_or_sides, help="Side, or height,width, in pixels.")
 @click.option("--pooling", help="avg, max or flatten.  [default: the backbone's]")
 @click.option("--fit-mode", default="crop", show_default=True, help="crop, pad (letterbox) or squash.")
-@click.option("--views", type=int, default=1, show_default=True, help="Views a picture; all but one are augmented.")
+@click.option("--views", type=int, help="Views a picture, all but one augmented.  [default: 4 with --augmentation]")
 @click.option("--augmentation", callback=named_numbers, help="none, flip, light, standard, strong, and NAME=NUMBER,…")
 @click.option(
     "--unfreeze", callback=layers, help="Fine-tune a stage and above, all, the last N layers, or STAGE=EPOCHS,…"

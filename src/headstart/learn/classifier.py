@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,20 +41,24 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         method: `frozen` fits a head on the features of the frozen backbone; `finetune` trains the upper stages on from
             there; `auto` does the second where the pictures and the budget allow and validation then prefers it.
         head: `linear`, `mlp` or `prototype`.
-        hidden: Sizes of the hidden layers of the `mlp` head.
-        dropout: Dropout of the `mlp` head.
-        epochs: Epochs of the `mlp` head.
-        batch_size: Batch size of the `mlp` head.
-        learning_rate: Learning rate of the `mlp` head; None takes the head's default.
+        hidden: Sizes of the hidden layers of the `mlp` head; None is `(256,)`.
+        dropout: Dropout of the `mlp` head; None is 0.5.
+        epochs: Passes over the training pictures of what trains by epochs: of the `mlp` head (None is 10); with another
+            head, of fine-tuning (None follows the size of the data). With `mlp`, fine-tuning's stand in `training`.
+        batch_size: Pictures a step, of the same; None is 32.
+        learning_rate: Of the same; None takes the default. Fine-tuning's is that of the head, and the backbone has
+            three tenths of it.
         output: `softmax`; `sigmoid`: one output unit for two classes; `multilabel`: several labels a picture, or none.
         image_size: Side (or `(height, width)`) in pixels of what the network sees; None takes the backbone's.
         pooling: `avg`, `max` or `flatten`; None takes the backbone's.
         fit_mode: How a picture is made to fit: `crop`, `pad` (letterbox) or `squash`.
-        views: Views of each training picture; the first is plain, the others are augmented.
+        views: Views of each training picture; the first is plain, the others are augmented. None is one without
+            augmentation, and else four, or one an epoch where fewer or all of the pixels are trained on.
         augmentation: A policy (`none`, `flip`, `light`, `standard`, `strong`) or a dictionary of single settings.
         unfreeze: What fine-tuning trains: a stage, `all`, the last N layers, or (stage, epochs) pairs; None follows
             the size of the data.
-        training: Settings of fine-tuning by name, such as `{"epochs": 10}`; see `TrainingSettings`.
+        training: Settings of fine-tuning by name, such as `{"epochs": 10}`; `headstart fit --help` lists them, and
+            docs/fine-tuning.md tells what each does.
         budget: Time that fine-tuning may take by estimate, such as `10m`; None is two minutes for `auto` and no limit
             for `finetune`.
         class_weight: None, `balanced`, or a dictionary from class name to weight.
@@ -89,22 +93,22 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         method: str = "auto",
         *,
         head: str = "linear",
-        hidden: tuple[int, ...] = (256,),
-        dropout: float = 0.5,
-        epochs: int = 10,
-        batch_size: int = 32,
+        hidden: Sequence[int] | None = None,
+        dropout: float | None = None,
+        epochs: int | None = None,
+        batch_size: int | None = None,
         learning_rate: float | None = None,
         output: str = "softmax",
-        image_size: int | tuple[int, int] | None = None,
+        image_size: int | Sequence[int] | None = None,
         pooling: str | None = None,
         fit_mode: str = "crop",
-        views: int = 1,
+        views: int | None = None,
         augmentation: str | dict[str, Any] | None = None,
         unfreeze: int | str | list[Any] | None = None,
         training: dict[str, Any] | None = None,
         budget: str | float | None = None,
         class_weight: str | dict[str, float] | None = None,
-        label_columns: tuple[str, ...] | None = None,
+        label_columns: Sequence[str] | None = None,
         label_separator: str = ";",
         weights: str | None = None,
         validation_size: float = 0.15,
@@ -264,8 +268,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             backbone = parameters.open_backbone(self)
         if warning := crop_warning(prepared.records, backbone.preprocessing):
             progress.note(warning)
+        for hint in parameters.hints(self):
+            progress.note(hint)
         # Fine-tuning reads its views in parts, and begins with a head on the plain ones.
-        views = int(self.views) if self.method == "frozen" else 1
+        views = parameters.feature_settings(self).views if self.method == "frozen" else 1
         check_memory(len(prepared.training_rows()), views, backbone.num_features)
         trained = self._train(prepared, backbone, progress, resume, on_epoch)
         confident = make_confident(

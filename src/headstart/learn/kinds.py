@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
@@ -45,6 +45,13 @@ def plain_number(value: Any) -> Any:
     return float(value) if is_number(value) else value
 
 
+def plain_sequence(value: Any) -> Any:
+    """Return an array of numpy, or a column of pandas, as a tuple; whatever is none as it is."""
+    if isinstance(value, (str, bytes, Sequence, Mapping)) or getattr(value, "ndim", 0) != 1:
+        return value
+    return tuple(value.tolist())
+
+
 def is_text(value: Any) -> bool:
     """Whether it is text."""
     return isinstance(value, str)
@@ -67,7 +74,11 @@ def _from_to(least: int, most: float = math.inf) -> Callable[[Any], bool]:
 
 
 def _all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, (list, tuple)) and all(map(fits, value))
+    def all_fit(value: Any) -> bool:
+        value = plain_sequence(value)
+        return isinstance(value, Sequence) and not isinstance(value, (str, bytes)) and all(map(fits, value))
+
+    return all_fit
 
 
 def _is_size(value: Any) -> bool:
@@ -85,7 +96,6 @@ def _name(examples: str) -> tuple[Callable[[Any], bool], str]:
 
 
 _SHARE = (_is_share, "a share between 0 and 1")
-_WHOLE = (_from_to(1), "a whole number from 1")
 
 # Whether a name exists, and what goes with what, is found by what uses them (`parameters.check`); so is `unfreeze`,
 # which may stand in `training` too.
@@ -93,16 +103,16 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbone": _name("'efficientnet_lite0' (`headstart models` lists them)"),
     "method": _name("'auto', 'frozen' or 'finetune'"),
     "head": _name("'linear', 'mlp' or 'prototype'"),
-    "hidden": (_all(_from_to(1)), "whole numbers from 1, such as (256,)"),
-    "dropout": (lambda value: is_number(value) and 0 <= value < 1, "a share from 0 to below 1"),
-    "epochs": _WHOLE,
-    "batch_size": _WHOLE,
+    "hidden": (_or_none(_all(_from_to(1))), "whole numbers from 1, such as (256,)"),
+    "dropout": (_or_none(lambda value: is_number(value) and 0 <= value < 1), "a share from 0 to below 1"),
+    "epochs": (_or_none(_from_to(1)), "a whole number from 1"),
+    "batch_size": (_or_none(_from_to(1)), "a whole number from 1"),
     "learning_rate": (_or_none(_is_positive), "None or a number above 0, such as 0.001"),
     "output": _name("'softmax', 'sigmoid' or 'multilabel'"),
     "image_size": (_or_none(_is_size), "None, or one or two whole numbers from 16 to 4096"),
     "pooling": (_or_none(is_text), "None or a name, such as 'avg', 'max' or 'flatten'"),
     "fit_mode": _name("'crop', 'pad' or 'squash'"),
-    "views": (_from_to(1, 1000), "a whole number from 1 to 1000"),
+    "views": (_or_none(_from_to(1, 1000)), "a whole number from 1 to 1000"),
     "augmentation": (
         lambda value: value is None or isinstance(value, (str, dict)),
         "None, a policy such as 'light', or a dictionary of single settings",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.labels import refuse_several_labels
-from headstart.learn.kinds import KINDS, is_whole, wrong_values
+from headstart.learn.given import OF_EPOCHS, given_twice, of_head_alone, unused
+from headstart.learn.kinds import KINDS, is_whole, plain_sequence, wrong_values
 
 if TYPE_CHECKING:
+    from headstart.learn.augment import Augmentation
     from headstart.learn.classifier import ImageClassifier
     from headstart.learn.features.extract import FeatureSettings
     from headstart.learn.finetune.settings import TrainingSettings
@@ -18,12 +21,13 @@ if TYPE_CHECKING:
     from headstart.networks import Backbone
 
 METHODS = ("auto", "frozen", "finetune")
+HEADS = ("linear", "mlp", "prototype")
 OUTPUTS = ("softmax", "sigmoid", "multilabel")
 
 
 def all_values(given: ImageClassifier) -> dict[str, Any]:
-    """Return every parameter by name, also of a subclass whose constructor takes fewer of them."""
-    return {name: getattr(given, name) for name in sorted((*KINDS, "unfreeze"))}
+    """Return every parameter by name, also of a subclass whose constructor takes fewer of them; arrays as tuples."""
+    return {name: plain_sequence(getattr(given, name)) for name in sorted((*KINDS, "unfreeze"))}
 
 
 def feature_settings(given: ImageClassifier) -> FeatureSettings:
@@ -35,17 +39,35 @@ def feature_settings(given: ImageClassifier) -> FeatureSettings:
     from headstart.learn.augment import make_augmentation
     from headstart.learn.features.extract import FeatureSettings
 
+    augmentation = make_augmentation(given.augmentation)
     return FeatureSettings(
-        views=int(given.views),
-        augmentation=make_augmentation(given.augmentation),
+        views=_views(given, augmentation),
+        augmentation=augmentation,
         seed=int(given.seed),
         device=given.device,
         precision=given.precision,
     )
 
 
+def _views(given: ImageClassifier, augmentation: Augmentation) -> int:
+    """Return the views of each training picture; fine-tuning, which knows its cut, chooses where 1 is returned."""
+    from headstart.learn.augment import Augmentation
+    from headstart.learn.heads import MLPHead
+    from headstart.learn.methods.finetune import DEFAULT_VIEWS
+
+    if given.views is not None:
+        return int(given.views)
+    if given.method != "frozen" or augmentation == Augmentation():
+        return 1
+    if given.head != "mlp":
+        return DEFAULT_VIEWS
+    return min(DEFAULT_VIEWS, int(MLPHead.epochs if given.epochs is None else given.epochs))
+
+
 def training_settings(given: ImageClassifier) -> TrainingSettings:
     """Return the settings of fine-tuning; what is None in them follows the size of the data.
+
+    `epochs`, `batch_size` and `learning_rate` are fine-tuning's where the head has no epochs of its own.
 
     Raises:
         SettingError: There is no such setting, or its value is impossible.
@@ -53,7 +75,11 @@ def training_settings(given: ImageClassifier) -> TrainingSettings:
     from headstart.learn.finetune.settings import make_settings
 
     named = dict(given.training or {})
-    return make_settings({**named, "unfreeze": given.unfreeze} if given.unfreeze is not None else named)
+    own = () if given.head == "mlp" else OF_EPOCHS
+    for name in (*own, "unfreeze"):
+        if getattr(given, name) is not None:
+            named[name] = getattr(given, name)
+    return make_settings(named)
 
 
 def open_backbone(given: ImageClassifier) -> Backbone:
@@ -95,21 +121,21 @@ def several_labels(given: ImageClassifier) -> SeveralLabels | None:
     """
     from headstart.learn.several import choose_several_labels
 
-    return choose_several_labels(given.output, given.label_columns, given.label_separator)
+    columns = given.label_columns
+    return choose_several_labels(given.output, None if columns is None else tuple(columns), given.label_separator)
 
 
 def _head_settings(given: ImageClassifier) -> dict[str, Any]:
     if given.head != "mlp":
         return {}
-    settings: dict[str, Any] = {
-        "hidden": tuple(map(int, given.hidden)),
-        "dropout": float(given.dropout),
-        "epochs": int(given.epochs),
-        "batch_size": int(given.batch_size),
+    kinds: dict[str, Callable[[Any], Any]] = {
+        "hidden": lambda sizes: tuple(map(int, sizes)),
+        "dropout": float,
+        "epochs": int,
+        "batch_size": int,
+        "learning_rate": float,
     }
-    if given.learning_rate is not None:
-        settings["learning_rate"] = float(given.learning_rate)
-    return settings
+    return {name: kind(getattr(given, name)) for name, kind in kinds.items() if getattr(given, name) is not None}
 
 
 def _image_size(given: ImageClassifier) -> int | tuple[int, int] | None:
@@ -144,8 +170,7 @@ def check(given: ImageClassifier) -> None:
     given = ImageClassifier(**{name: defaults[name] if name in wrong else value for name, value in values.items()})
     if given.method not in METHODS:
         problems.append(str(unknown_name("method", given.method, METHODS, "`headstart fit --help`")))
-    if given.views > 1 and given.augmentation in (None, "none") and "augmentation" not in wrong:
-        problems.append(f"views is {given.views}, but without augmentation all views are the same: set augmentation.")
+    problems += _do_not_go_together(given)
     if given.weights is not None and not Path(given.weights).is_file():
         problems.append(f"weights is {str(given.weights)!r}, which is no file: check the path.")
     if given.validation_size + given.test_size >= 1 and not wrong.keys() & {"validation_size", "test_size"}:
@@ -165,6 +190,38 @@ def check(given: ImageClassifier) -> None:
             problems.append(str(error))
     if problems:
         raise SettingError("\n  ".join(problems))
+
+
+def hints(given: ImageClassifier) -> list[str]:
+    """Return what a user may not expect of parameters that work, a sentence each."""
+    values = all_values(given)
+    hints = [
+        f"{name} is that of the mlp head; fine-tuning has its own: --training {name}={values[name]}."
+        for name in of_head_alone(values)
+    ]
+    views = feature_settings(given).views
+    if given.method == "frozen" and given.views is None and views > 1:
+        hints.append(f"Each training picture is seen in {views} views, of which {views - 1} are augmented (--views).")
+    return hints
+
+
+def _do_not_go_together(given: ImageClassifier) -> list[str]:
+    values = all_values(given)
+    problems = [] if given.head not in HEADS or given.method not in METHODS else list(unused(values).values())
+    problems += [f"{name} is given by itself and in training: leave one out." for name in given_twice(values)]
+    if given.views is None:
+        return problems
+    from headstart.learn.augment import Augmentation, make_augmentation
+
+    try:
+        nothing = make_augmentation(given.augmentation) == Augmentation()
+    except SettingError:  # which `_check_augmentation` tells
+        return problems
+    if given.views > 1 and nothing:
+        problems.append(f"views is {given.views}, but without augmentation all views are the same: set augmentation.")
+    if given.views == 1 and not nothing:
+        problems.append("views is 1, the plain view, which is never augmented: give 2 or more, or leave views out.")
+    return problems
 
 
 def _check_backbone(given: ImageClassifier) -> None:

@@ -27,7 +27,7 @@ class TrainingSettings:
         epochs: Passes over the training pictures; left out where `unfreeze` is a list, which says it itself.
         batch_size: Pictures a step.
         learning_rate: Of the head, at its peak.
-        backbone_learning_rate: Of the topmost unfrozen stage, at its peak.
+        backbone_learning_rate: Of the topmost unfrozen stage, at its peak; None is three tenths of the head's.
         layer_decay: Factor of the learning rate from each stage to the one below (Howard and Ruder 2018,
             arXiv:1801.06146, section 3.1, "discriminative fine-tuning").
         optimizer: `adamw` (Loshchilov and Hutter 2019, arXiv:1711.05101), `adam` or `sgd`.
@@ -188,7 +188,8 @@ def complete(settings: TrainingSettings, pictures: int, stages: tuple[str, ...])
 
     Halves and thirds are rounded to whole stages, halves upwards, and are at least one: of efficientnet_lite0's nine
     stages three (from `blocks.5`) or five (from `blocks.3`), of resnet18's five two (`layer3`) or three (`layer2`).
-    The learning rates do not depend on the size: head 0.001 and backbone 0.0003, for `sgd` 0.01 and 0.003.
+    The learning rates do not depend on the size: the head's is 0.001, for `sgd` 0.01, and the backbone's is three
+    tenths of the head's, given or not.
 
     Args:
         settings: What the user said.
@@ -197,11 +198,12 @@ def complete(settings: TrainingSettings, pictures: int, stages: tuple[str, ...])
     """
     count = len(stages)
     learning = max(1, round(count / 3) if pictures < 500 else (count + 1) // 2)
-    sgd = settings.optimizer == "sgd"
+    usual = 0.01 if settings.optimizer == "sgd" else 1e-3
+    head = usual if settings.learning_rate is None else settings.learning_rate
     defaults: dict[str, Any] = {
         "unfreeze": stages[-learning],
         "epochs": 15 if pictures < 500 else 10 if pictures <= 5_000 else 5,
-        "learning_rate": 0.01 if sgd else 1e-3,
-        "backbone_learning_rate": 0.003 if sgd else 3e-4,
+        "learning_rate": usual,
+        "backbone_learning_rate": 0.3 * head,
     }
     return replace(settings, **{name: value for name, value in defaults.items() if getattr(settings, name) is None})
