@@ -13,9 +13,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from headstart.cli import fit, recipes, summary
+from headstart.cli import fit, meanings, preview, recipes, summary
 from headstart.core.errors import HeadstartError, SettingError
-from headstart.learn.augment import make_augmentation
+from headstart.learn.augment import Augmentation, make_augmentation
 from headstart.learn.classifier import ImageClassifier
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.parameters import check
@@ -218,8 +218,19 @@ def test_an_impossible_training_setting_is_one_clear_error(values: str) -> None:
 def test_an_unknown_training_setting_is_told_with_the_nearest_and_the_help_lists_all() -> None:
     with pytest.raises(SettingError, match="'epochz': did you mean 'epochs'.*`headstart fit --help` lists all"):
         check(ImageClassifier(**given("--training", "epochz=3")))
-    listed = " ".join(CliRunner().invoke(fit.command, ["--help"]).stdout.split()).split("Settings of --training: ")[1]
-    assert set(listed.rstrip(".").split(", ")) == {field.name for field in fields(TrainingSettings)}
+
+
+def test_the_help_lists_every_setting_with_its_meaning_and_its_default() -> None:
+    told = CliRunner().invoke(fit.command, ["--help"]).stdout
+    looks, trains = (" ".join(part.split()) for part in told.split("Settings of --")[1:])
+    assert set(meanings.TRAINING) == {field.name for field in fields(TrainingSettings)}
+    assert set(meanings.AUGMENTATION) == {field.name for field in fields(Augmentation)}
+    assert all(f" {name} {meaning}" in trains for name, meaning in meanings.TRAINING.items())
+    assert all(f" {name} {meaning}" in looks for name, meaning in meanings.AUGMENTATION.items())
+    assert "layer_decay its factor from each stage to the one below [default: 0.8]" in trains
+    assert "epochs passes over the training pictures [default: by size]" in trains
+    assert "None" not in trains
+    assert looks.split("(")[0] in " ".join(CliRunner().invoke(preview.command, ["--help"]).stdout.split())
 
 
 def outline(*arguments: str) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.slices import slices
 from headstart.learn.again import command, pinned
 from headstart.learn.features.extract import digest
+from headstart.learn.finetune.estimate import parse_seconds
 from headstart.use.exporters.write import export_model
 from headstart.use.report import Material, finder, finish, of_model, report
 from headstart.use.report.charts import _edges
@@ -440,25 +441,92 @@ def test_the_command_pins_what_trials_on_this_machine_chose(tmp_path: Path) -> N
         assert command(again, defaults, str(tmp_path / "data")) == f"headstart fit data {words}"
 
 
-def test_the_command_that_is_told_gives_the_same_parameters_again(tmp_path: Path) -> None:
+OTHERS: dict[str, list[Any]] = {
+    "backbone": ["resnet18"],
+    "method": ["frozen"],
+    "head": ["mlp"],
+    "hidden": [(8, 4), (16,), (), [8]],
+    "dropout": [0.1],
+    "epochs": [3],
+    "batch_size": [8],
+    "learning_rate": [1e-05, 3],
+    "output": ["multilabel"],
+    "image_size": [64, (64, 96)],
+    "pooling": ["max"],
+    "fit_mode": ["pad"],
+    "views": [5],
+    "augmentation": ["flip", {"policy": "flip", "rotation": 15}, {"trivial": True, "hue": 0.1}, {}],
+    "unfreeze": [4, "blocks.6", "all", [("head", 2), ("blocks.6", 3), (12, 5)], [("head", 1), ("head", 2)]],
+    "training": [{"epochs": 3, "ema": 0.5, "optimizer": "sgd"}, {"epochs": None, "ema": 0.5}, {"unfreeze": [(4, 2)]}],
+    "budget": ["10m", 90, 0.5],
+    "class_weight": ["balanced", {"ant hill": 2, "bee": 1.5}, {"a, b": 2.0}, {" ant": 2.0}, {"policy": 3}],
+    "label_columns": [("red", "round"), ["red"], ("red, dark", "round"), (" red",), ("-x",)],
+    "label_separator": ["|", " ", "-", "--", ",", "'"],
+    "weights": ["w.pth"],
+    "validation_size": [0.3],
+    "test_size": [0.3],
+    "coverage": [0.9],
+    "false_alarm_rate": [0.01],
+    "seed": [7],
+    "device": ["cpu"],
+    "precision": ["float32"],
+}
+
+
+def alike(value: Any) -> Any:
+    """Return a value as it is compared: whatever sequence it came as, and without what says nothing."""
+    if isinstance(value, dict):
+        return {name: alike(one) for name, one in value.items() if one is not None}
+    return [alike(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def test_every_parameter_is_given_another_value_here() -> None:
+    assert set(OTHERS) == set(ImageClassifier().get_params())
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in OTHERS.items() for value in values])
+def test_the_command_that_is_told_gives_the_same_parameters_again(tmp_path: Path, name: str, value: Any) -> None:
     import shlex
 
     from headstart.cli import fit
 
     (tmp_path / "my data").mkdir()
     defaults = ImageClassifier().get_params()
-    changes = {
-        "hidden": (8, 4),
-        "head": "mlp",
-        "augmentation": {"policy": "flip", "rotation": 15},
-        "class_weight": {"ant hill": 2, "bee": 1.5},
-        "training": {"epochs": 3, "ema": True},
-        "image_size": (64, 96),
-    }
-    words = shlex.split(command({**defaults, **changes}, defaults, str(tmp_path / "my data")))
-    with fit.command.make_context("fit", words[2:]) as ctx:
-        assert fit.parameters(ctx) == changes
-        assert ctx.params["data"] == "my data"
+    told = command({**defaults, name: value}, defaults, str(tmp_path / "my data"))
+    if told.startswith("ImageClassifier"):  # what no option can take
+        given = eval(told.removesuffix(".fit(…)"), {"ImageClassifier": ImageClassifier}).get_params()
+    else:
+        words = shlex.split(told)
+        with fit.command.make_context("fit", words[2:]) as ctx:
+            given = {**defaults, **fit.parameters(ctx)}
+            assert ctx.params["data"] == "my data"
+    if name == "budget":
+        assert parse_seconds(given.pop(name)) == parse_seconds(value)
+        value = defaults[name] = None
+        given[name] = None
+    if value == {}:
+        value = None
+    assert alike(given) == alike({**defaults, name: value})
+
+
+def test_the_command_has_an_option_for_all_but_what_none_can_take(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    defaults = ImageClassifier().get_params()
+    in_python = [
+        value
+        for name, values in OTHERS.items()
+        for value in values
+        if command({**defaults, name: value}, defaults, str(tmp_path / "data")).startswith("Image")
+    ]
+    assert in_python == [
+        (),
+        [("head", 1), ("head", 2)],
+        {"unfreeze": [(4, 2)]},
+        {"a, b": 2.0},
+        {" ant": 2.0},
+        ("red, dark", "round"),
+        (" red",),
+    ]
 
 
 def test_no_bar_of_the_novelty_chart_stands_on_both_sides_of_the_threshold() -> None:

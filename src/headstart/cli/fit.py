@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
+from headstart.cli.meanings import Trains
 from headstart.cli.options import layers, named_numbers, named_values, names, side_or_sides, whole_numbers
 from headstart.core.errors import SettingError, unknown_name
-from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.given import overlay
 
 # Options that are not parameters of `ImageClassifier`.
@@ -87,7 +86,7 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
     return read(ctx, option, value)
 
 
-@click.command("fit", epilog=f"Settings of --training: {', '.join(field.name for field in fields(TrainingSettings))}.")
+@click.command("fit", cls=Trains)
 @click.argument("data", type=click.Path())
 @click.option("--out", type=click.Path(), help="Folder for the model.  [default: NAME-model]")
 @click.option("--recipe", help="A tutorial by name; `headstart recipes` lists them. Other options change it.")
@@ -102,7 +101,7 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--learning-rate", type=float, help="Of the same.  [default: 0.001]")
 @click.option("--output", default="softmax", show_default=True, help="softmax, sigmoid, or multilabel: several labels.")
 @click.option(
-    "--labels", "label_columns", callback=names, help="multilabel: columns of 0 and 1.  [default: label:NAME]"
+    "--label-columns", "--labels", callback=names, help="multilabel: columns of 0 and 1.  [default: label:NAME]"
 )
 @click.option("--label-separator", default=";", show_default=True, help="multilabel: between names in column label.")
 @click.option("--image-size", callback=side_or_sides, help="Side, or height,width, in pixels.")

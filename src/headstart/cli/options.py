@@ -33,7 +33,13 @@ def several_labels(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--label-separator", default=";", show_default=True, help="multilabel: between names in column label."
         ),
-        click.option("--labels", callback=names, help="multilabel: columns of 0 and 1.  [default: label:NAME]"),
+        click.option(
+            "--labels",
+            "--label-columns",
+            "labels",
+            callback=names,
+            help="multilabel: columns of 0 and 1.  [default: label:NAME]",
+        ),
         click.option("--output", type=click.Choice(["softmax", "multilabel"]), default="softmax", help="As for `fit`."),
     ):
         command = add(command)

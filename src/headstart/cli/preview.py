@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from headstart.cli.meanings import Augments
 from headstart.cli.options import named_numbers, side_or_sides
 from headstart.core.errors import SettingError
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from headstart.learn.preview import Seen
 
 
-@click.command("preview")
+@click.command("preview", cls=Augments)
 @click.argument("folder", type=click.Path())
 @click.option("--out", type=click.Path(path_type=Path), default=Path("preview.png"), show_default=True)
 @click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Gives size and crop.")

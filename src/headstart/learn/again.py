@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ def command(parameters: Mapping[str, Any], defaults: Mapping[str, Any], source: 
         defaults: The same, of one that was given none.
         source: What the pictures were read from.
     """
-    changed = {name: value for name, value in parameters.items() if value != defaults[name]}
+    changed = {name: value for name, value in parameters.items() if value != defaults[name] and value != {}}
     if isinstance(changed.get("weights"), (str, os.PathLike)):
         changed["weights"] = Path(changed["weights"]).name
     options = {name: _text(value) for name, value in changed.items()}
@@ -54,10 +54,23 @@ def pinned(
 def _text(value: Any) -> str | None:
     """Return a value as its option takes it, or None where the option cannot take it."""
     if isinstance(value, Mapping):
-        parts = [f"{name}={_text(one)}" for name, one in value.items()]
-        plain = all(part.count("=") == 1 and "," not in part for part in parts)
-        return ",".join(parts) if plain else None
+        return _pairs([pair for pair in value.items() if pair[1] is not None])
     if isinstance(value, (list, tuple)):
-        pairs = all(isinstance(one, (list, tuple)) for one in value)
-        return ",".join(f"{one[0]}={one[1]}" if pairs else str(one) for one in value)
+        if value and all(isinstance(one, (list, tuple)) and len(one) == 2 for one in value):
+            return _pairs(value)
+        parts = [str(one) for one in value]
+        return ",".join(parts) if parts and all(map(_is_plain, parts)) else None
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _pairs(pairs: Iterable[Sequence[Any]]) -> str | None:
+    texts = [(str(name), _text(value)) for name, value in pairs]
+    names = [name for name, _ in texts]
+    whole = names and len(set(names)) == len(names)
+    plain = all(_is_plain(name) and value is not None and _is_plain(value) for name, value in texts)
+    return ",".join(f"{name}={value}" for name, value in texts) if whole and plain else None
+
+
+def _is_plain(part: str) -> bool:
+    """Whether the command line, which cuts at these signs and strips what is between, gives a part as it is."""
+    return part != "" and part == part.strip() and not {",", "="} & set(part)
