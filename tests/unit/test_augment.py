@@ -4,11 +4,15 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
+import torch
 from odd_pictures import gradient
+from torchvision.transforms.v2 import RandomResizedCrop
+from torchvision.transforms.v2 import functional as F
 
 from headstart.core.errors import SettingError
 from headstart.core.preprocessing import Preprocessing
-from headstart.learn.augment import POLICIES, Augmentation, make_augmentation, view_generator
+from headstart.learn import augment
+from headstart.learn.augment import OTHER_NAMES, POLICIES, Augmentation, make_augmentation, view_generator
 
 PLAIN = Preprocessing((64, 64))
 IMAGE = gradient(150, 200)
@@ -91,6 +95,114 @@ def test_a_random_crop_keeps_its_share_of_the_picture_when_it_is_very_wide() -> 
     assert seen.shape == (64, 64, 3)
 
 
+def test_equal_settings_are_equal_whatever_numbers_they_are_of() -> None:
+    one = Augmentation(rotation=15, trivial=True, horizontal_flip=1)
+    other = Augmentation(rotation=np.float32(15), trivial=np.bool_(True), horizontal_flip=np.int64(1))  # type: ignore
+    assert (one, one.identity) == (other, other.identity)
+
+
+def test_every_other_name_leads_to_a_setting() -> None:
+    known = {field.name for field in fields(Augmentation)}
+    assert set(OTHER_NAMES.values()) <= known
+    assert not known & set(OTHER_NAMES)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"shift": 0.9},
+        {"rotation": 45, "shift": 0.2, "zoom": 0.3},
+        {"zoom": 0.9, "shear": 80, "rotation": 180, "shift": 0.9},
+    ],
+)
+@pytest.mark.parametrize("size", [(64, 64), (32, 96)])
+def test_what_comes_in_from_outside_continues_the_border_however_far(settings, size) -> None:
+    white = np.full((150, 200, 3), 255, np.uint8)
+    for number in range(60):
+        seen = Augmentation(**settings)(white, Preprocessing(size), view_generator(0, "abc", number))
+        assert (seen == 255).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+def test_pictures_move_as_torchvision_moves_them(size, monkeypatch) -> None:
+    """Against its own affine on a picture that is first continued by three sides all around."""
+    augmentation, preprocessing = Augmentation(rotation=40, shift=0.3, zoom=0.4, shear=30), Preprocessing(size)
+    for number in range(12):
+        seen = augmentation(IMAGE, preprocessing, view_generator(0, "abc", number)).astype(int)
+        rng = view_generator(0, "abc", number)
+        rng.random(2)  # the flips
+        angle, shear = rng.uniform(-40, 40), rng.uniform(-30, 30)
+        down, across = rng.uniform(-0.3, 0.3, 2)
+        pixels = torch.from_numpy(preprocessing(IMAGE)).permute(2, 0, 1)
+        moved = F.affine(
+            F.pad(pixels, [3 * max(size)], padding_mode="edge"),
+            angle=angle,
+            translate=[across * size[1], down * size[0]],
+            scale=1 + rng.uniform(-0.4, 0.4),
+            shear=[shear, 0.0],
+            interpolation=F.InterpolationMode.BILINEAR,
+        )
+        expected = F.center_crop(moved, list(size)).permute(1, 2, 0).numpy().astype(int)
+        assert np.abs(seen - expected).max() <= 1
+
+
+def wide_picture(height: int = 100, width: int = 300) -> np.ndarray:
+    """Red in its left half, blue in its right, and no grey."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[:, : width // 2, 0], image[:, width // 2 :, 2] = 255, 255
+    return image
+
+
+def is_grey(view: np.ndarray) -> np.ndarray:
+    return (view == 128).all(-1)
+
+
+def test_random_crops_of_padded_pictures_are_crops_of_the_letterboxed_picture() -> None:
+    pad, crops = Preprocessing((64, 64), fit="pad"), Augmentation(crop_scale=0.25)
+    views = [crops(wide_picture(), pad, view_generator(0, "wide", number)) for number in range(200)]
+    shares = np.array([is_grey(seen).mean() for seen in views])
+    assert is_grey(pad(wide_picture())).mean() == pytest.approx(2 / 3, abs=0.02)
+    assert 0.5 < shares.mean() < 0.72  # as much grey as validation sees, on the whole
+    assert shares.max() <= 1 - 0.5 / 3 + 0.03  # and never grey alone
+    whole = Augmentation(crop_scale=0.9999)(wide_picture(), pad, view_generator(0, "wide", 1))
+    assert np.abs(whole.astype(int) - pad(wide_picture())).mean() < 12  # all of it is the letterboxed picture
+
+
+@pytest.mark.parametrize("size", [(1000, 10), (10, 1000), (1, 1), (3, 400)])
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_random_crops_of_odd_shapes_have_the_size_and_show_the_picture(size, fit) -> None:
+    image = np.full((*size, 3), 255, np.uint8)
+    for number in range(30):
+        seen = Augmentation(crop_scale=0.08)(image, Preprocessing((64, 48), fit=fit), view_generator(0, "x", number))
+        assert seen.shape == (64, 48, 3)
+        assert (seen == 255).any()
+        assert fit == "pad" or (seen == 255).all()
+
+
+def test_random_crops_of_squashed_pictures_are_squashed_like_the_plain_view() -> None:
+    """A circle drawn on a picture of 3:1 is three times as tall as wide to the network, in every view."""
+    rows, columns = np.mgrid[:200, :600]
+    image = np.where(((rows - 100) ** 2 + (columns - 300) ** 2 < 60**2)[..., None], 255, 0).astype(np.uint8)
+    image = np.repeat(image, 3, axis=2)
+    stretched = []
+    for number in range(60):
+        seen = Augmentation(crop_scale=0.7)(
+            image, Preprocessing((96, 96), fit="squash"), view_generator(0, "c", number)
+        )
+        lit = np.argwhere(seen[..., 0] > 127)
+        (top, left), (bottom, right) = lit.min(0), lit.max(0)
+        stretched.append((bottom - top + 1) / (right - left + 1))
+    assert 3 * 0.7 < np.median(stretched) < 3 * 1.4
+
+
+@pytest.mark.parametrize(("size", "expected"), [((20, 2000), (20, 27)), ((2000, 20), (27, 20))])
+def test_where_no_crop_fits_it_is_that_of_torchvision(size, expected) -> None:
+    theirs = RandomResizedCrop(8, scale=(1.0, 1.0)).make_params([torch.zeros(3, *size)])
+    top, left, height, width = augment._draw_window(size, (0, 0, *size), 1.0, 1.0, view_generator(0, "w", 1))
+    assert (height, width) == expected == (theirs["height"], theirs["width"])
+    assert (top, left) == (theirs["top"], theirs["left"])
+
+
 def test_policies_and_single_settings_combine() -> None:
     assert make_augmentation({"policy": "flip", "rotation": 15}) == Augmentation(horizontal_flip=0.5, rotation=15)
     assert make_augmentation(None) == Augmentation()
@@ -98,7 +210,18 @@ def test_policies_and_single_settings_combine() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "words"),
-    [("heavy", "augmentation policy"), ({"rotate": 3}, "rotation"), ({"hue": 0.9}, "0 to 0.5"), ({"zoom": -1}, "zoom")],
+    [
+        ("heavy", "augmentation policy"),
+        ({"rotate": 3}, "rotation"),
+        ({"hue": 0.9}, "0 to 0.5"),
+        ({"zoom": -1}, "zoom"),
+        ({"horizontal_flip": True}, "horizontal_flip is True: give a probability such as 0.5"),
+        ({"erasing": 2}, "erasing is 2: give a probability such as 0.5"),
+        ({"rotation": True}, "rotation is True: give a number from 0 to 180"),
+        ({"trivial": 0.3}, "trivial is 0.3: give true or false"),
+        ({"rotation_range": 15}, "rotation_range is called rotation here"),
+        ({"width_shift_range": 0.1}, "width_shift_range is called shift here"),
+    ],
 )
 def test_impossible_settings_are_refused_with_what_was_meant(setting, words: str) -> None:
     with pytest.raises(SettingError, match=words):

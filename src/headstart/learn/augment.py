@@ -15,12 +15,49 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional
 from torchvision.transforms.v2 import functional as F
 
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.preprocessing import Preprocessing, resize
+from headstart.learn.kinds import is_number
 
 _GREY = 128
+# Part of every view's key in the cache: raise it when the same settings come to give other pixels.
+_VERSION = 2
+_LIMITS = {"rotation": 180.0, "shear": 80.0, "shift": 0.9, "zoom": 0.9, "hue": 0.5}
+_CHANCES = ("horizontal_flip", "vertical_flip", "erasing")
+# What Keras, torchvision and fastai call the settings.
+OTHER_NAMES = {
+    "rotation_range": "rotation",
+    "width_shift_range": "shift",
+    "height_shift_range": "shift",
+    "shear_range": "shear",
+    "zoom_range": "zoom",
+    "brightness_range": "brightness",
+    "channel_shift_range": "brightness",
+    "RandomRotation": "rotation",
+    "RandomTranslation": "shift",
+    "RandomZoom": "zoom",
+    "RandomFlip": "horizontal_flip",
+    "RandomHorizontalFlip": "horizontal_flip",
+    "RandomVerticalFlip": "vertical_flip",
+    "RandomBrightness": "brightness",
+    "RandomContrast": "contrast",
+    "RandomResizedCrop": "crop_scale",
+    "RandomErasing": "erasing",
+    "TrivialAugmentWide": "trivial",
+    "degrees": "rotation",
+    "translate": "shift",
+    "max_rotate": "rotation",
+    "max_zoom": "zoom",
+    "max_lighting": "brightness",
+    "min_scale": "crop_scale",
+    "do_flip": "horizontal_flip",
+    "flip_vert": "vertical_flip",
+    "hflip": "horizontal_flip",
+    "vflip": "vertical_flip",
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +74,8 @@ class Augmentation:
         brightness, contrast, saturation: Largest change as a share: 0.2 draws a factor from 0.8 to 1.2.
         hue: Largest turn of the hue, as a share of the full circle, at most 0.5.
         crop_scale: Smallest share of the picture's area of a random resized crop (Szegedy et al. 2015,
-            arXiv:1409.4842, with aspect ratios 3/4 to 4/3 as in torchvision); 1 keeps the plain crop.
+            arXiv:1409.4842, with 3/4 to 4/3 of the network's proportions, as in torchvision); 1 keeps the plain crop.
+            Where pictures are padded or squashed, it is a crop of what that gives.
         trivial: Whether one random operation of TrivialAugment (Müller and Hutter 2021, arXiv:2103.10158) is done.
         erasing: Probability of greying out a rectangle of 2 % to 33 % (Zhong et al. 2017, arXiv:1708.04896).
     """
@@ -57,18 +95,22 @@ class Augmentation:
     erasing: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = {"rotation": 180.0, "shear": 80.0, "shift": 0.9, "zoom": 0.9, "hue": 0.5}
-        for field in fields(self):
-            value, limit = getattr(self, field.name), limits.get(field.name, 1.0)
-            if not isinstance(value, (int, float)) or not 0 <= value <= limit:
-                raise SettingError(f"augmentation {field.name} is {value!r}: give a number from 0 to {limit:g}.")
+        if not isinstance(self.trivial, (bool, np.bool_)):
+            raise SettingError(f"augmentation trivial is {self.trivial!r}: give true or false.")
+        object.__setattr__(self, "trivial", bool(self.trivial))
+        for name in (field.name for field in fields(self) if field.name != "trivial"):
+            value, limit = getattr(self, name), _LIMITS.get(name, 1.0)
+            if not is_number(value) or not 0 <= value <= limit:
+                expected = "a probability such as 0.5" if name in _CHANCES else f"a number from 0 to {limit:g}"
+                raise SettingError(f"augmentation {name} is {value!r}: give {expected}.")
+            object.__setattr__(self, name, float(value))  # also of whole numbers: equal settings have one identity
         if self.crop_scale == 0:
             raise SettingError("augmentation crop_scale is 0: give a share of the area above 0, such as 0.25.")
 
     @property
     def identity(self) -> str:
         """A short text that is equal exactly for equal settings."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps([_VERSION, asdict(self)], sort_keys=True).encode()).hexdigest()[:16]
 
     def decode_scale(self) -> float:
         """How much larger than usual a picture must be decoded so that a small crop of it still has detail."""
@@ -79,14 +121,14 @@ class Augmentation:
 
         Args:
             image: uint8 RGB `(h, w, 3)`.
-            preprocessing: Gives the size and, without a random crop, the crop.
+            preprocessing: Gives the size, the fit mode and, without a random crop, the crop.
             rng: Where all parameters are drawn from; see `view_generator`.
 
         Returns:
             uint8 `(*preprocessing.image_size, 3)`.
         """
         if self.crop_scale < 1:
-            pixels = resize(_random_crop(image, self.crop_scale, rng), preprocessing.image_size)
+            pixels = _random_resized_crop(image, preprocessing, self.crop_scale, rng)
         else:
             pixels = preprocessing(image)
         tensor = torch.from_numpy(pixels).permute(2, 0, 1)
@@ -108,19 +150,21 @@ class Augmentation:
         angle, shear = rng.uniform(-self.rotation, self.rotation), rng.uniform(-self.shear, self.shear)
         down, across = rng.uniform(-self.shift, self.shift, 2)
         scale = 1 + rng.uniform(-self.zoom, self.zoom)
-        # What comes in from outside continues the border, as Keras's fill_mode="nearest" does.
-        margin = max(height, width) // 2
-        padded = F.pad(tensor, [margin], padding_mode="edge")
-        moved = F.affine(
-            padded,
-            angle=angle,
-            translate=[across * width, down * height],
-            scale=scale,
-            shear=[shear, 0.0],
-            interpolation=F.InterpolationMode.BILINEAR,
+        turn, slant = math.radians(angle), math.tan(math.radians(shear))
+        forward = scale * np.array(
+            [
+                [math.cos(turn), -math.cos(turn) * slant - math.sin(turn)],
+                [math.sin(turn), -math.sin(turn) * slant + math.cos(turn)],
+            ]
         )
-        cropped: torch.Tensor = F.center_crop(moved, [height, width])
-        return cropped
+        back = np.linalg.inv(forward)  # from where in the picture each pixel comes, both from the middle
+        start = -back @ (across * width, down * height)
+        stretch = np.array([[1.0, height / width], [width / height, 1.0]])  # torch's unit is half a side
+        theta = np.column_stack([back * stretch, start * 2 / (width, height)])
+        grid = functional.affine_grid(torch.from_numpy(theta).float()[None], [1, 3, height, width], align_corners=False)
+        # What comes in from outside continues the border, however far, as Keras's fill_mode="nearest" does.
+        moved = functional.grid_sample(tensor[None].float(), grid, padding_mode="border", align_corners=False)
+        return moved[0].round().to(torch.uint8)
 
     def _colour(self, tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         for change, adjust in (
@@ -156,6 +200,8 @@ def make_augmentation(setting: str | dict[str, Any] | Augmentation | None) -> Au
         raise unknown_name("augmentation policy", policy, POLICIES, "`headstart fit --help`")
     known = [field.name for field in fields(Augmentation)]
     for name in settings:
+        if name in OTHER_NAMES:
+            raise SettingError(f"augmentation {name} is called {OTHER_NAMES[name]} here: write {OTHER_NAMES[name]}.")
         if name not in known:
             raise unknown_name("augmentation setting", name, known, "`headstart fit --help`")
     return replace(POLICIES[policy], **settings)
@@ -167,18 +213,81 @@ def view_generator(seed: int, digest: str, view: int) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(key, "little"))
 
 
-def _random_crop(image: np.ndarray, smallest: float, rng: np.random.Generator) -> np.ndarray:
-    height, width = image.shape[:2]
+def _random_resized_crop(
+    image: np.ndarray, preprocessing: Preprocessing, smallest: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Return a random crop, uint8 `(*image_size, 3)`, of the picture as the fit mode shows it.
+
+    That is the picture itself, or all of it on a ground with the network's proportions, letterboxed or squashed: else
+    training would see other pictures than validation.
+    """
+    (rows, columns), (height, width) = preprocessing.image_size, image.shape[:2]
+    ground, place = (height, width), (0, 0, height, width)
+    if preprocessing.fit != "crop":
+        pixel = max(width / columns, height / rows)
+        ground = (round(rows * pixel), round(columns * pixel))
+        place = (0, 0, *ground)
+    if preprocessing.fit == "pad":
+        place = ((ground[0] - height) // 2, (ground[1] - width) // 2, height, width)
+    window = _draw_window(ground, place, columns / rows, smallest, rng)
+    seen = np.full((rows, columns, 3), preprocessing.pad_value, np.uint8)
+    y0, y1, top, bottom = _shared(window[0], window[2], place[0], place[2], height, rows)
+    x0, x1, left, right = _shared(window[1], window[3], place[1], place[3], width, columns)
+    seen[top:bottom, left:right] = resize(image[y0:y1, x0:x1], (bottom - top, right - left))
+    return seen
+
+
+Box = tuple[int, int, int, int]  # top, left, height, width
+
+
+def _draw_window(
+    ground: tuple[int, int], place: Box, proportion: float, smallest: float, rng: np.random.Generator
+) -> Box:
+    """Return a window of the ground as torchvision's RandomResizedCrop draws it, not filled by the letterbox alone.
+
+    Args:
+        ground: Its height and width.
+        place: Where the picture is on it.
+        proportion: Of the network's input, width by height; windows are from 3/4 to 4/3 of that.
+        smallest: Share of the ground's area.
+        rng: Where it is drawn from.
+    """
+    height, width = ground
+    narrowest, widest = 3 / 4 * proportion, 4 / 3 * proportion
     for _ in range(10):
         area = height * width * rng.uniform(smallest, 1.0)
-        ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        ratio = np.exp(rng.uniform(np.log(narrowest), np.log(widest)))
         across, down = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
         if 0 < across <= width and 0 < down <= height:
-            top, left = rng.integers(height - down + 1), rng.integers(width - across + 1)
-            return image[top : top + down, left : left + across]
-    side = min(height, width)  # very wide or tall pictures: the centred square, as torchvision does
-    top, left = (height - side) // 2, (width - side) // 2
-    return image[top : top + side, left : left + side]
+            top, left = int(rng.integers(height - down + 1)), int(rng.integers(width - across + 1))
+            both = max(0, min(top + down, place[0] + place[2]) - max(top, place[0])) * max(
+                0, min(left + across, place[1] + place[3]) - max(left, place[1])
+            )
+            # At least half as much of the picture as in the whole: 1 where there is no letterbox.
+            if both / (down * across) >= 0.5 * place[2] * place[3] / (height * width):
+                return top, left, down, across
+    # Very wide or tall: the largest window in the middle.
+    across = min(width, max(1, round(height * widest)))
+    down = min(height, max(1, round(width / narrowest)))
+    return (height - down) // 2, (width - across) // 2, down, across
+
+
+def _shared(start: int, length: int, place: int, extent: int, pixels: int, size: int) -> tuple[int, int, int, int]:
+    """Return, along one axis, which pixels of the picture are in the window, and where they come to lie in the result.
+
+    Args:
+        start: Of the window on the ground.
+        length: Of the window.
+        place: Of the picture on the ground.
+        extent: Of the picture there.
+        pixels: Of the picture.
+        size: Of the result.
+    """
+    low, high = max(start, place), min(start + length, place + extent)
+    first, last = (round((end - place) * pixels / extent) for end in (low, high))
+    begin, stop = (round((end - start) * size / length) for end in (low, high))
+    first, begin = min(first, pixels - 1), min(begin, size - 1)
+    return first, max(last, first + 1), begin, max(stop, begin + 1)
 
 
 def _erase(tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
