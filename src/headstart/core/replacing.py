@@ -64,14 +64,14 @@ def set_aside(target: Path) -> list[Path]:
 def _new(target: Path, make: Callable[[Path], None]) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
-    temporary, lock = _make_locked(target, make)
+    temporary, held = _make_locked(target, make)
     try:
         yield temporary
         _take_place(temporary, target)
     finally:
         _remove(temporary)
-        if lock is not None:
-            os.close(lock)
+        if held is not None:
+            os.close(held)
 
 
 def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int | None]:
@@ -80,14 +80,14 @@ def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int 
         make(temporary)
         # Another writer may take it for a leftover before it is locked: then there has to be another one.
         with suppress(BlockingIOError, FileNotFoundError):
-            lock = _lock(temporary)
+            held = lock(temporary)
             if temporary.exists():
-                return temporary, lock
-            if lock is not None:
-                os.close(lock)
+                return temporary, held
+            if held is not None:
+                os.close(held)
 
 
-def _lock(path: Path) -> int | None:
+def lock(path: Path) -> int | None:
     """Return a descriptor that locks a path until it is closed or this process ends; None where nothing can be.
 
     Raises:
@@ -148,11 +148,11 @@ def _sweep(target: Path) -> None:
     for part in _beside(target, "part"):
         # The lock is held meanwhile, so that nobody begins to write there.
         with suppress(OSError):
-            lock = _lock(part)
-            if lock is not None or time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
+            held = lock(part)
+            if held is not None or time.time() - part.stat().st_mtime > ABANDONED_SECONDS:
                 _remove(part)
-            if lock is not None:
-                os.close(lock)
+            if held is not None:
+                os.close(held)
     if target.exists():
         for former in _beside(target, "old"):
             if not former.with_suffix(".part").exists():  # else its writer is about to take its place

@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,9 +23,12 @@ import numpy as np
 
 from headstart.core import settings
 from headstart.core.errors import CacheError
+from headstart.learn.runs import list_runs
 
 IN_USE_SECONDS = 3600.0
 REFUSED = "refused"
+# Graphs of networks, what the audit found out of pictures, ImageNet's classifiers, and what trials of speed found.
+OTHERS = ("graphs", "records", "imagenet", "precision")
 
 _open_stores: dict[Path, tuple[Any, int]] = {}
 _lock = threading.Lock()
@@ -227,10 +230,18 @@ def _opened(folder: Path) -> Iterator[Any]:
         close_environment(folder)
 
 
+def other_sizes() -> dict[str, int]:
+    """Return the bytes of what is cached besides features and runs, by kind."""
+    return {kind: sum(map(_disk_size, (settings.cache_folder() / kind).glob("*"))) for kind in OTHERS}
+
+
 def clear(older_than_days: float = 0.0) -> int:
-    """Delete what is cached (all, or what was not used for some days) and return the bytes freed, about."""
+    """Delete what is cached (all, or what was not used for some days) and return the bytes freed, about.
+
+    Runs, which are hours of work, are left: see `clear_runs`.
+    """
     freed = 0
-    for kind in ("features", "graphs", "records", "imagenet"):
+    for kind in ("features", *OTHERS):
         for path in (settings.cache_folder() / kind).glob("*"):
             used = path / "about.json"
             age = time.time() - (used if used.exists() else path).stat().st_mtime
@@ -245,8 +256,13 @@ def clear(older_than_days: float = 0.0) -> int:
 
 def _disk_size(path: Path) -> int:
     """Return the bytes of a file or folder; of LMDB's sparse files, those that are used."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(min(s.st_size, getattr(s, "st_blocks", s.st_size) * 512) for s in (file.stat() for file in files))
+    total = 0
+    for file in [path] if path.is_file() else path.rglob("*"):
+        with suppress(OSError):  # vanished meanwhile
+            if file.is_file():
+                found = file.stat()
+                total += min(found.st_size, getattr(found, "st_blocks", found.st_size) * 512)
+    return total
 
 
 def make_room(needed: int, keep: Path) -> int:
@@ -255,7 +271,8 @@ def make_room(needed: int, keep: Path) -> int:
     The space in the folder `keep` and those used within the last hour are never deleted: another run may read them.
     """
     spaces = list_spaces()
-    excess = sum(space.size for space in spaces) + needed - settings.cache_limit()
+    others = sum(run.size for run in list_runs()) + sum(other_sizes().values())
+    excess = sum(space.size for space in spaces) + others + needed - settings.cache_limit()
     freed = 0
     for space in reversed(spaces):
         if freed >= excess:

@@ -23,6 +23,7 @@ from headstart.core.labels import paired_bootstrap
 from headstart.core.metrics import Evaluation, evaluate, mcnemar
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
+from headstart.learn import runs
 from headstart.learn.augment import Augmentation
 from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import FeatureSettings
@@ -135,7 +136,9 @@ def fit_finetune(
     begun = resume and checkpoint.exists(folder)
     if budget is not None and not begun and _is_too_long(task, budget, progress):
         return start
-    return finetune(task, folder, resume, progress, on_epoch)
+    about = {"data": Path(prepared.dataset.source).name, "backbone": backbone.name, "cut": layers.cut}
+    with runs.held(folder, {**about, "epochs": settings.epochs}):
+        return finetune(task, folder, resume, progress, on_epoch)
 
 
 def _is_too_long(task: Task, budget: float, progress: Progress) -> bool:
