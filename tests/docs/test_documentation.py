@@ -37,7 +37,7 @@ def reader_folder(
 
 
 # Pages whose blocks train VGG16 and more: minutes of a small machine.
-SLOW_PAGES = {"comparing.md", "explaining.md", "exports.md", "multi-label.md", "tutorials.md"}
+SLOW_PAGES = {"comparing.md", "explaining.md", "exports.md", "fine-tuning.md", "multi-label.md", "tutorials.md"}
 
 
 @pytest.mark.parametrize(

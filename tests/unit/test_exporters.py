@@ -93,6 +93,9 @@ def test_an_export_says_what_the_original_says_on_every_odd_picture(form, predic
     assert again.description.get("confidence") == predictor.description.get("confidence")
     found = again.probabilities(list(odd.values()))
     assert np.abs(found - predictor.predict_proba(list(odd.values()))).max() < 1e-4
+    if form in ("torch", "litert"):  # only their own runtimes read these
+        with pytest.raises(ModelError, match=r"exported for (torch|LiteRT).* Name the model folder"):
+            load(tmp_path / "out")
     record = json.loads((tmp_path / "out" / "export.json").read_text())
     assert record["proof"]["largest"] <= record["tolerance"]["probability"] == 1e-4
     assert {path.name for path in tmp_path.iterdir()} == {"out", *(["out.zip"] if form == "bundle" else [])}

@@ -205,3 +205,21 @@ def test_a_network_that_exports_wrongly_is_not_saved(tmp_path, network, monkeypa
     with pytest.raises(ModelError, match="differ from torch"), artifact.new_model_folder(tmp_path / "m") as temporary:
         write_network(temporary, network, CLASSES, PREPROCESSING, np.zeros((1, 32, 32, 3), np.uint8))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "words"),
+    [
+        (["program.pt2", "weights.safetensors", "export.json"], "", "is a model exported for torch.*--to onnx"),
+        (["program.pt2"], "program.pt2", "is a model exported for torch.*Name the model folder"),
+        (["model.tflite"], "", "is a model exported for LiteRT"),
+        (["ants-bundle.zip"], "ants-bundle.zip", "is an archive: unpack it"),
+        (["model.json"], "model.json", "is a file of a model folder: name the folder, "),
+        (["picture.jpg"], "", "is no model folder: it has no model.json"),
+    ],
+)
+def test_what_is_no_model_folder_is_told_for_what_it_is(tmp_path, files, named, words) -> None:
+    for name in files:
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(ModelError, match=words):
+        artifact.load(tmp_path / named)

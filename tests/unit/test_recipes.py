@@ -233,6 +233,16 @@ def test_the_help_lists_every_setting_with_its_meaning_and_its_default() -> None
     assert looks.split("(")[0] in " ".join(CliRunner().invoke(preview.command, ["--help"]).stdout.split())
 
 
+def test_the_page_of_fine_tuning_has_every_setting_and_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "fine-tuning.md").read_text(encoding="utf-8")
+    rows = page.split("| setting | default | meaning |")[1].split("\n\n")[0].splitlines()[2:]
+    told = {name.strip(" `"): default.strip(" `") for _, name, default, *_ in (row.split("|") for row in rows)}
+    defaults = {field.name: field.default for field in fields(TrainingSettings)} | meanings.DEFAULTS
+    assert {name: text.replace("`", "") for name, text in told.items()} == {
+        name: str(default) for name, default in defaults.items()
+    }
+
+
 def outline(*arguments: str) -> dict[str, Any]:
     done = CliRunner().invoke(summary.command, [*arguments, "--json"], catch_exceptions=False)
     return dict(json.loads(done.stdout))

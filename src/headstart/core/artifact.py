@@ -28,6 +28,8 @@ FORMAT_VERSION = 1
 DESCRIPTION = "model.json"
 NETWORK = "model.onnx"
 WEIGHTS = "weights.safetensors"
+# Files of exports that only their own runtime reads.
+FOR_OTHERS = {"program.pt2": "torch", "model.tflite": "LiteRT"}
 
 
 def load(folder: str | os.PathLike[str], *, precision: Precision = "float32") -> Predictor:
@@ -74,12 +76,25 @@ def read_description(folder: Path) -> dict[str, Any]:
                 f"{folder} is not there: replacing it was interrupted. The model that stood there is {former[0]}: "
                 "rename it back, or fit again."
             ) from None
-        raise ModelError(
-            f"{folder} is no model folder: it has no {DESCRIPTION}. Name a folder that `headstart fit` wrote."
-        ) from None
+        raise ModelError(_not_a_model(folder)) from None
     except (OSError, ValueError, KeyError, TypeError, SettingError) as error:
         raise ModelError(f"{path} is damaged ({error}). Restore it or fit the model again.") from error
     return description
+
+
+def _not_a_model(path: Path) -> str:
+    """Say what a path without a `model.json` is instead, where that can be seen, and what to do."""
+    for name, runtime in FOR_OTHERS.items():
+        if (path / name).is_file() or (path.name == name and path.is_file()):
+            return (
+                f"{path} is a model exported for {runtime}, which runs it without headstart. Name the model folder "
+                "that it was exported from, or export that again with `headstart export MODEL --to onnx`."
+            )
+    if path.is_file() and path.suffix == ".zip":
+        return f"{path} is an archive: unpack it, and name the folder."
+    if path.is_file() and path.name in (DESCRIPTION, WEIGHTS):
+        return f"{path} is a file of a model folder: name the folder, {path.parent}."
+    return f"{path} is no model folder: it has no {DESCRIPTION}. Name a folder that `headstart fit` wrote."
 
 
 def check_description(description: Any, source: Path) -> dict[str, Any]:
