@@ -64,7 +64,8 @@ def test_json_has_what_was_found_with_paths_and_reasons(written: dict[str, Any],
     assert values["leakage"]["touched"] == 1
     assert values["backbone"] == "efficientnet_lite0"
     assert values["counts"]["test"] == 20
-    assert values["manifest"] == {"file": str(written["manifest"]), "kept": 70, "left_out": 3}
+    (manifest,) = [values["manifest"]]
+    assert manifest == {"file": str(written["manifest"]), "kept": 70, "left_out": 3, "tested": 0, "split": False}
 
 
 def test_the_table_tells_kinds_names_and_what_to_do(messy: Path) -> None:
@@ -72,12 +73,28 @@ def test_the_table_tells_kinds_names_and_what_to_do(messy: Path) -> None:
     assert "leak.jpg" in text
     assert "identical to val/dots/dots-31.jpg" in text
     assert "Not found:" in text
-    assert "--leave-out unreadable,leaks,duplicates" in text
+    assert "--leave-out unreadable,leaks,duplicates\n" in text
+    assert "add to --leave-out what you agree to: dark, plain." in text
     assert "likely wrong" not in text
 
 
-def test_all_with_quick_leaves_out_all_that_was_looked_for(messy: Path, tmp_path: Path) -> None:
-    text = check(messy, "--quick", "--write-manifest", tmp_path / "clean.csv", "--leave-out", "all").stdout
+def test_no_name_is_broken_where_there_is_no_window(
+    make_picture: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    name = f"{'a name that is longer than a window is wide ' * 3}.jpg"
+    for kind in ("dots", "stripes"):
+        for i in range(4):
+            make_picture(tmp_path / kind / f"{i}.jpg", kind, seed=i)
+    shutil.copy(tmp_path / "dots" / "1.jpg", tmp_path / "dots" / name)
+    (line,) = [line for line in check(tmp_path, "--quick").stdout.splitlines() if line.startswith("duplicates")]
+    assert f"dots/{name}" in line
+    assert line.rstrip().endswith("which stays")
+
+
+@pytest.mark.parametrize("kinds", ["all", "labels, all"])
+def test_all_with_quick_leaves_out_all_that_was_looked_for(kinds: str, messy: Path, tmp_path: Path) -> None:
+    text = check(messy, "--quick", "--write-manifest", tmp_path / "clean.csv", "--leave-out", kinds).stdout
     assert "clean.csv: 69 pictures; 4 left out" in text.replace("\n", " ")
 
 

@@ -4,6 +4,7 @@ import csv
 import shutil
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,14 +15,16 @@ from conftest import draw
 from PIL import Image
 
 from headstart.core.errors import SettingError
-from headstart.core.findings import KINDS, Balance, Checkup
+from headstart.core.findings import KINDS, Balance, Checkup, sort_kinds
 from headstart.core.metrics import Figure
 from headstart.learn.audit import audit
 from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.doctor import examine, judge, write_clean_manifest
 from headstart.learn.doctor.manifest import check_kinds
+from headstart.learn.doctor.parts import Pictures
 from headstart.learn.doctor.quality import Quality, look, oddities, qualities
 from headstart.learn.heads.linear import cross_validated
+from headstart.learn.prepare import Prepared, prepare
 
 
 def two_clouds(n: int = 120, d: int = 8, apart: float = 3.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -136,12 +139,37 @@ def test_with_many_pictures_a_part_of_them_is_compared_with(monkeypatch: pytest.
     monkeypatch.setattr(judge, "MAX_BANK", 50)
     far = judge.distances(features, np.arange(200))
     assert far.argmax() == 17
-    assert (judge.modified_z(far) > judge.Z_LIMIT)[17]
+    assert (judge.outlying(far, np.zeros(200, int))[0] > judge.Z_LIMIT)[17]
 
 
 def test_the_modified_z_score_by_hand() -> None:
     # Median 3, deviations 2 1 0 1 97, their median 1.
     assert judge.modified_z(np.array([1.0, 2, 3, 4, 100])) == pytest.approx(0.6745 * np.array([-2, -1, 0, 1, 97]))
+
+
+def test_a_class_of_nearly_equal_pictures_makes_no_outliers_of_another_class() -> None:
+    rng = np.random.default_rng(0)
+    far = np.concatenate([rng.uniform(0, 1e-4, 60), rng.normal(0.35, 0.04, 40)])  # 60 blank pages and 40 cats
+    z, usual = judge.outlying(far, np.repeat([0, 1], [60, 40]))
+    assert (z > judge.Z_LIMIT).sum() <= 1
+    assert usual[0] == pytest.approx(np.median(far[:60]))
+    assert usual[99] == pytest.approx(np.median(far[60:]))
+    far[70], far[3] = 0.8, 0.3  # no cat like the others, and a page that is not blank
+    assert set(np.flatnonzero(judge.outlying(far, np.repeat([0, 1], [60, 40]))[0] > judge.Z_LIMIT)) == {3, 70}
+
+
+def test_no_more_than_a_small_share_of_a_class_are_outliers() -> None:
+    rng = np.random.default_rng(0)
+    for other in (1, 5, 20, 45):  # pictures of another kind in the same class
+        far = np.concatenate([rng.normal(0.03, 0.002, 100 - other), rng.normal(0.4, 0.03, other)])
+        named = np.flatnonzero(judge.outlying(far, np.zeros(100, int))[0] > judge.Z_LIMIT)
+        assert len(named) <= 5
+        if other <= 5:
+            assert named.tolist() == list(range(100 - other, 100))
+    assert (judge.outlying(np.array([0.01, 0.01, 0.01, 0.9]), np.zeros(4, int))[0] > judge.Z_LIMIT).tolist() == [
+        *[False] * 3,
+        True,
+    ]
 
 
 def test_classes_that_are_the_same_cannot_be_told_apart_and_others_can() -> None:
@@ -284,8 +312,13 @@ def messy(tmp_path_factory: pytest.TempPathFactory, make_picture: Callable[..., 
 
 
 @pytest.fixture(scope="module")
-def checkup(messy: Path) -> Checkup:
-    return examine(messy)[0]
+def examined(messy: Path) -> tuple[Checkup, Prepared]:
+    return examine(messy)
+
+
+@pytest.fixture(scope="module")
+def checkup(examined: tuple[Checkup, Prepared]) -> Checkup:
+    return examined[0]
 
 
 def test_everything_planted_in_a_folder_is_found(checkup: Checkup) -> None:
@@ -306,7 +339,27 @@ def test_everything_planted_in_a_folder_is_found(checkup: Checkup) -> None:
 def test_a_duplicate_says_which_picture_stays(checkup: Checkup, messy: Path) -> None:
     (twice,) = checkup.findings["duplicates"]
     assert twice.others == (str(messy / "train" / "dots" / "dots-1.jpg"),)
-    assert "dots-1.jpg, which stays" in twice.reason
+    assert twice.reason == "identical to train/dots/dots-1.jpg, which stays"
+
+
+def test_the_part_of_a_picture_is_that_of_the_counts(examined: tuple[Checkup, Prepared]) -> None:
+    checkup, prepared = examined
+    rows = {path: row for row, path in enumerate(prepared.dataset.paths)}
+    sides = {rows[path]: part for part in ("train", "validation", "test") for path in _paths(prepared, part)}
+    suspects = [
+        one for kind in ("contradictions", "labels", "outliers", "duplicates") for one in checkup.findings[kind]
+    ]
+    assert suspects
+    for one in suspects:
+        assert one.split == sides[rows[one.path]]
+    assert {one.split for kind in ("leaks", "unreadable") for one in checkup.findings[kind]} == {"train"}
+    # val/ tests, as there is no test/.
+    pictures = Pictures.of(prepared)
+    assert {pictures.parts[row] for path, row in rows.items() if "/val/" in path} == {"test"}
+
+
+def _paths(prepared: Prepared, part: str) -> list[str]:
+    return [prepared.dataset.paths[row] for row in prepared.parts()[part]]
 
 
 def test_without_features_nothing_is_said_that_needs_them(messy: Path) -> None:
@@ -336,18 +389,69 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_manifest_leaves_out_what_was_agreed_to_changes_no_file_and_can_be_read_again(
-    checkup: Checkup, messy: Path, tmp_path: Path
+    examined: tuple[Checkup, Prepared], messy: Path, tmp_path: Path
 ) -> None:
     before = snapshot(messy)
-    kept, left_out = write_clean_manifest(messy, checkup, ("unreadable", "duplicates", "leaks"), tmp_path / "clean.csv")
+    written = write_clean_manifest(messy, examined, ("unreadable", "duplicates", "leaks"), tmp_path / "clean.csv")
     assert snapshot(messy) == before
-    assert left_out == 3
+    assert (written.left_out, written.tested) == (3, 0)
     again = read_dataset(tmp_path / "clean.csv")
-    assert len(again) == kept == len(read_dataset(messy)) - 3
+    assert len(again) == written.kept == len(read_dataset(messy)) - 3
     gone = {Path(path).name for path in set(read_dataset(messy).paths) - set(again.paths)}
     assert gone == {"broken.jpg", "twice.jpg", "leak.jpg"}
     clean, _ = examine(tmp_path / "clean.csv", backbone=None)
     assert (clean.findings["unreadable"], clean.findings["leaks"], clean.findings["duplicates"]) == ((), (), ())
+
+
+def hard(examined: tuple[Checkup, Prepared], paths: list[str]) -> tuple[Checkup, Prepared]:
+    """The same with these pictures, and no others, as likely wrong labels."""
+    checkup, prepared = examined
+    pictures = Pictures.of(prepared)
+    rows = {path: row for row, path in enumerate(prepared.dataset.paths)}
+    suspects = tuple(pictures.suspect(rows[path], "hard", 1.0) for path in paths)
+    return replace(checkup, findings={**checkup.findings, "labels": suspects}), prepared
+
+
+def test_a_judgement_leaves_out_no_picture_that_tests_unless_that_is_asked_for(
+    examined: tuple[Checkup, Prepared], messy: Path, tmp_path: Path
+) -> None:
+    learned, tested = messy / "train" / "dots" / "dots-9.jpg", messy / "val" / "dots" / "dots-33.jpg"
+    found = hard(examined, [str(learned), str(tested)])
+    written = write_clean_manifest(messy, found, ("labels",), tmp_path / "clean.csv")
+    assert (written.left_out, written.tested, written.split) == (1, 1, False)
+    paths = read_dataset(tmp_path / "clean.csv").paths
+    assert str(tested) in paths
+    assert str(learned) not in paths
+    written = write_clean_manifest(messy, found, ("labels",), tmp_path / "all.csv", of_test=True)
+    assert (written.left_out, written.tested) == (2, 0)
+    assert not {str(tested), str(learned)} & set(read_dataset(tmp_path / "all.csv").paths)
+
+
+def test_after_a_judgement_a_fit_tests_on_the_pictures_that_were_looked_at(
+    class_folders: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = class_folders(per_class=25)
+    examined = examine(folder, backbone=None)
+    examined = (replace(examined[0], backbone="b0"), examined[1])
+    tested = _paths(examined[1], "test")
+    found = hard(examined, [*tested[:3], *_paths(examined[1], "train")[:4]])
+    written = write_clean_manifest(folder, found, ("labels",), tmp_path / "clean.csv")
+    assert (written.left_out, written.tested, written.split) == (4, 3, True)
+    for seed in (0, 1):
+        again = prepare(str(tmp_path / "clean.csv"), seed=seed)
+        assert sorted(_paths(again, "test")) == sorted(tested)
+        assert not again.cross_validate
+
+
+def test_where_every_picture_tests_a_judgement_leaves_none_out(
+    class_folders: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = class_folders(per_class=6)
+    checkup, prepared = examine(folder, backbone=None)
+    assert prepared.cross_validate
+    found = hard((replace(checkup, backbone="b0"), prepared), list(prepared.dataset.paths[:2]))
+    written = write_clean_manifest(folder, found, ("labels",), tmp_path / "clean.csv")
+    assert (written.left_out, written.tested, written.split) == (0, 2, False)
 
 
 def test_paths_below_the_manifest_are_relative_and_its_columns_are_kept(
@@ -359,7 +463,7 @@ def test_paths_below_the_manifest_are_relative_and_its_columns_are_kept(
         rows.append([f"p/{i}.jpg", "NA" if i % 2 else 'a,"b"', f"site {i // 2}", i])
     with (tmp_path / "data.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path", "label", "group", "camera"], *rows])
-    found, _ = examine(tmp_path / "data.csv", backbone=None)
+    found = examine(tmp_path / "data.csv", backbone=None)
     write_clean_manifest(tmp_path / "data.csv", found, ("all",), tmp_path / "clean.csv")
     with (tmp_path / "clean.csv").open(newline="") as file:
         assert list(csv.reader(file)) == [["path", "label", "group", "camera"], *[list(map(str, row)) for row in rows]]
@@ -379,7 +483,7 @@ def test_a_manifest_that_cannot_be_written_is_one_clear_error(
     name: str, kinds: tuple[str, ...], text: str, messy: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "there.csv").write_text("mine")
-    quick, _ = examine(messy, backbone=None)
+    quick = examine(messy, backbone=None)
     with pytest.raises(SettingError, match=text):
         write_clean_manifest(messy, quick, kinds, tmp_path / name)
     assert (tmp_path / "there.csv").read_text() == "mine"
@@ -418,7 +522,7 @@ def test_a_broken_file_that_vanishes_while_the_doctor_looks_is_no_finding(
 
 
 def test_a_manifest_is_written_whole_or_not_at_all(
-    messy: Path, checkup: Checkup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    messy: Path, examined: tuple[Checkup, Prepared], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Full:
         def __init__(self, file: IO[str]) -> None:
@@ -432,13 +536,21 @@ def test_a_manifest_is_written_whole_or_not_at_all(
 
     monkeypatch.setattr("headstart.learn.doctor.manifest.csv.writer", Full)
     with pytest.raises(SettingError, match="No space left"):
-        write_clean_manifest(messy, checkup, ("unreadable",), tmp_path / "clean.csv")
+        write_clean_manifest(messy, examined, ("unreadable",), tmp_path / "clean.csv")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_all_names_every_kind() -> None:
     assert check_kinds(["all"]) == tuple(KINDS)
     assert check_kinds(["labels", "labels"]) == ("labels",)
+    assert set(KINDS) - set(check_kinds(["labels", "all"], quick=True)) == {"labels", "outliers"}
+    with pytest.raises(SettingError, match="labels: this was not looked for"):
+        check_kinds(["labels", "blurry"], quick=True)
+
+
+def test_what_costs_nothing_is_told_from_judgements_and_what_is_harmless_from_both() -> None:
+    certain, judged = sort_kinds(["leaks", "labels", "duplicates", "odd", "tiny"])
+    assert (certain, judged) == (("leaks", "duplicates"), ("labels", "tiny"))
 
 
 def test_the_checkup_as_json_keeps_the_keys_that_check_always_had() -> None:

@@ -69,8 +69,8 @@ def test_a_clean_manifest_has_no_label_that_was_not_chosen(table: pd.DataFrame, 
     flags = pd.DataFrame(MATRIX, columns=["label:a", "label:b", " Label:c"])
     whole = pd.concat([table[["path"]], flags, pd.Series(list("xyxyxy"), name="camera")], axis=1)
     chosen = SeveralLabels(columns=("a", "b"))
-    checkup, _ = examine(whole, several=chosen, backbone=None)
-    write_clean_manifest(whole, checkup, (), tmp_path / "clean.csv", chosen)
+    found = examine(whole, several=chosen, backbone=None)
+    write_clean_manifest(whole, found, (), tmp_path / "clean.csv", chosen)
     assert list(pd.read_csv(tmp_path / "clean.csv")) == ["path", "label:a", "label:b", "camera"]
     assert read_dataset(tmp_path / "clean.csv", several=SEVERAL).classes == ("a", "b")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,13 @@ from headstart.cli.options import several_labels
 if TYPE_CHECKING:
     from headstart.core.findings import Checkup
     from headstart.core.metrics import Figure
+    from headstart.learn.doctor.manifest import Written
 
 # Suspects of a kind that the table names; the page and --json have all.
 NAMED = 3
 LEAVE_OUT = "unreadable,leaks,duplicates"
+# Of the table outside a window: a name that is broken in two cannot be searched for.
+WIDTH = 1_000
 
 
 @click.command("check")
@@ -32,6 +36,11 @@ LEAVE_OUT = "unreadable,leaks,duplicates"
     help="Kinds of findings that the manifest leaves out: unreadable, leaks, contradictions, labels, outliers, "
     "duplicates, blurry, dark, bright, plain, tiny, long, odd; or all.",
 )
+@click.option(
+    "--of-test",
+    is_flag=True,
+    help="Leave pictures out of the test split too, whatever the finding: the score is then one of easier pictures.",
+)
 @several_labels
 @click.option("--quick", is_flag=True, help="Only what needs no features: not labels, outliers, classes, score.")
 @click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Whose features judge.")
@@ -43,6 +52,7 @@ def command(
     html: Path | None,
     write_manifest: Path | None,
     leave_out: str,
+    of_test: bool,
     output: str,
     labels: tuple[str, ...] | None,
     label_separator: str,
@@ -65,7 +75,7 @@ def command(
     from headstart.use.doctor import write_page
     from headstart.use.page import check_page
 
-    kinds = check_kinds(kind.strip() for kind in leave_out.split(",") if kind.strip())
+    kinds = check_kinds((kind.strip() for kind in leave_out.split(",") if kind.strip()), quick=quick)
     if html is not None:
         check_page(html)
     if write_manifest is not None:
@@ -75,17 +85,13 @@ def command(
     checkup, prepared = examine(
         data, several=several, backbone=None if quick else backbone, seed=seed, progress=progress
     )
-    if "all" in leave_out.split(","):
-        kinds = tuple(kind for kind in kinds if kind in checkup.findings)
     written = None
     if write_manifest is not None:
-        written = write_clean_manifest(data, checkup, kinds, write_manifest, several)
+        written = write_clean_manifest(data, (checkup, prepared), kinds, write_manifest, several, of_test=of_test)
     if html is not None:
         write_page(checkup, html)
     if as_json:
-        manifest = (
-            None if written is None else {"file": str(write_manifest), "kept": written[0], "left_out": written[1]}
-        )
+        manifest = None if written is None else {"file": str(write_manifest), **asdict(written)}
         whole = {**checkup.to_json(), "manifest": manifest, "notes": progress.notes}
         click.echo(json.dumps(whole, ensure_ascii=False))
         return
@@ -97,7 +103,22 @@ def command(
     if html is not None:
         show(f"{html}: the findings with their pictures")
     if written is not None:
-        show(f"{write_manifest}: {count(written[0], 'picture')}; {written[1]:,} left out ({', '.join(kinds)})")
+        show(f"{write_manifest}: {count(written.kept, 'picture')}; {written.left_out:,} left out ({', '.join(kinds)})")
+        _show_kept(written, prepared.cross_validate)
+
+
+def _show_kept(written: Written, cross_validate: bool) -> None:
+    from headstart.cli.console import show_prose
+    from headstart.core.text import count
+
+    if written.tested:
+        why = "in cross-validation every picture tests" if cross_validate else "of the test split"
+        show_prose(
+            f"{count(written.tested, 'picture')} with such a finding stayed, {why}: a score without hard pictures "
+            "promises too much. --of-test leaves them out too."
+        )
+    if written.split:
+        show_prose("Its column split keeps the test pictures that were looked at.")
 
 
 def _show_counts(checkup: Checkup) -> None:
@@ -119,8 +140,8 @@ def _show_counts(checkup: Checkup) -> None:
 
 
 def _show_findings(checkup: Checkup, data: str, *, page: bool) -> None:
-    from headstart.cli.console import show, table
-    from headstart.core.findings import KINDS
+    from headstart.cli.console import show, show_prose, table
+    from headstart.core.findings import KINDS, sort_kinds
     from headstart.core.text import shown
 
     base = os.path.abspath(data) if os.path.isdir(data) else os.path.dirname(os.path.abspath(data))
@@ -131,7 +152,7 @@ def _show_findings(checkup: Checkup, data: str, *, page: bool) -> None:
             first = position == 0
             made.add_row(kind if first else "", f"{len(suspects):,}" if first else "", shown(path), one.reason)
     if made.row_count:
-        show("", made, "")
+        show("", made, "", width=None if sys.stdout.isatty() else WIDTH)
     found = [kind for kind, suspects in checkup.findings.items() if suspects]
     nothing = [KINDS[kind].title.lower() for kind, suspects in checkup.findings.items() if not suspects]
     if nothing:
@@ -145,9 +166,13 @@ def _show_findings(checkup: Checkup, data: str, *, page: bool) -> None:
                 f"{checkup.leakage.tested:,} there; accuracy of a {way.method} is {_number(way.with_leaks)} with them, "
                 f"{_number(way.without)} without."
             )
-    if found:
-        see = "" if page else "See them: --html check.html. "
-        show(f"{see}Leave them out: --write-manifest clean.csv --leave-out {','.join(found)}")
+    if found and not page:
+        show("See them: --html check.html.")
+    certain, judged = sort_kinds(found)
+    if certain:
+        show(f"Leave out what costs nothing: --write-manifest clean.csv --leave-out {','.join(certain)}")
+    if judged:
+        show_prose(f"Look first, then add to --leave-out what you agree to: {', '.join(judged)}.")
 
 
 def _show_classes(checkup: Checkup) -> None:

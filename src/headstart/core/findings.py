@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,6 +18,11 @@ class Kind:
     advice: str
 
 
+# Findings of these kinds cost nothing to leave out. All others are judgements: a picture may be right and only hard,
+# and a test without its hard pictures promises too much.
+CERTAIN = ("unreadable", "leaks", "duplicates")
+# These are looked for on the features of a network.
+FROM_FEATURES = ("labels", "outliers")
 # In the order in which they are told: what spoils a result most comes first.
 KINDS = {
     "unreadable": Kind(
@@ -41,7 +47,7 @@ KINDS = {
     ),
     "outliers": Kind(
         "Outliers",
-        "These look like no other picture of the data.",
+        "These are much farther from every other picture than the pictures of their class are.",
         "Look whether they belong here at all.",
     ),
     "duplicates": Kind(
@@ -75,6 +81,16 @@ KINDS = {
 }
 
 
+# The picture is used, and nothing is better without it.
+HARMLESS = ("odd",)
+
+
+def sort_kinds(found: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the kinds, of those with findings, that cost nothing to leave out, and those to be judged by looking."""
+    certain = tuple(kind for kind in found if kind in CERTAIN)
+    return certain, tuple(kind for kind in found if kind not in CERTAIN and kind not in HARMLESS)
+
+
 @dataclass(frozen=True)
 class Suspect:
     """One picture that something may be the matter with.
@@ -82,7 +98,7 @@ class Suspect:
     Attributes:
         path: The file.
         label: Its class, or its labels with `;` between them.
-        split: `train`, `validation` or `test`, where the data bring splits; else empty.
+        split: `train`, `validation` or `test`, as a fit would use it; empty where a fit would cross-validate.
         reason: One sentence, or part of one.
         score: How strongly, the higher the worse; comparable within one kind only.
         suggestion: The class that fits better, where one does; else empty.

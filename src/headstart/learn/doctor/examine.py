@@ -14,6 +14,7 @@ from headstart.core.intervals import wilson
 from headstart.core.metrics import Figure
 from headstart.core.progress import Progress
 from headstart.learn.dataset import Dataset, read_dataset
+from headstart.learn.doctor.parts import Pictures, given_parts
 from headstart.learn.doctor.quality import oddities, qualities
 from headstart.learn.doctor.same import leaking_rows, same_pictures
 from headstart.learn.features.records import Records
@@ -87,7 +88,7 @@ def _with_features(
     """Add what features tell."""
     from headstart.learn.doctor import judge
 
-    dataset = prepared.dataset
+    dataset, pictures = prepared.dataset, Pictures.of(prepared)
     features = _features(prepared, backbone, progress)
     targets, c = dataset.targets, len(dataset.classes)
     with progress.step("judge labels"):
@@ -105,8 +106,8 @@ def _with_features(
     right = int((probabilities[judged].argmax(axis=1) == targets[judged]).sum())
     found = {
         **checkup.findings,
-        "labels": _labels(dataset, probabilities, doubted),
-        "outliers": _outliers(dataset, far, judge.modified_z(far), judge.Z_LIMIT),
+        "labels": _labels(pictures, probabilities, doubted),
+        "outliers": _outliers(pictures, far, *judge.outlying(far, targets), judge.Z_LIMIT),
     }
     return replace(
         checkup,
@@ -125,14 +126,15 @@ def _with_label_features(
     """Add what features tell where pictures have several labels: neither pairs of classes nor what leaks do."""
     from headstart.learn.doctor import judge
 
-    dataset, features = prepared.dataset, _features(prepared, backbone, progress)
+    dataset, pictures = prepared.dataset, Pictures.of(prepared)
+    features = _features(prepared, backbone, progress)
     with progress.step("judge labels"):
         probabilities, doubted = judge.cross_validate_labels(features, dataset.targets, units.of, seed)
         far = judge.distances(features, units.of, seed)
     found = {
         **checkup.findings,
-        "labels": _several_labels(dataset, probabilities, doubted),
-        "outliers": _outliers(dataset, far, judge.modified_z(far), judge.Z_LIMIT),
+        "labels": _several_labels(pictures, probabilities, doubted),
+        "outliers": _outliers(pictures, far, *judge.outlying(far, np.zeros(len(far), int)), judge.Z_LIMIT),
     }
     note = "With several labels a picture it is not measured which of them are hard to tell apart, or what leaks do."
     progress.note(note)
@@ -149,8 +151,8 @@ def _features(prepared: Prepared, backbone: str, progress: Progress) -> np.ndarr
     return extract(prepared.dataset.paths, network, digests=prepared.digests, progress=progress).read()[:, 0]
 
 
-def _several_labels(dataset: Dataset, probabilities: np.ndarray, doubted: np.ndarray) -> tuple[Suspect, ...]:
-    suspects = []
+def _several_labels(pictures: Pictures, probabilities: np.ndarray, doubted: np.ndarray) -> tuple[Suspect, ...]:
+    dataset, suspects = pictures.dataset, []
     for row in np.flatnonzero(doubted.any(axis=1)).tolist():
         has, wrong = dataset.targets[row], np.flatnonzero(doubted[row])
         better = has ^ doubted[row]
@@ -159,12 +161,12 @@ def _several_labels(dataset: Dataset, probabilities: np.ndarray, doubted: np.nda
         ]
         sureness = float(np.abs(probabilities[row, wrong] - has[wrong]).max())
         suggestion = ";".join(dataset.classes[i] for i in np.flatnonzero(better)) or "no label"
-        suspects.append(_suspect(dataset, row, "; ".join(reasons), sureness, suggestion))
+        suspects.append(pictures.suspect(row, "; ".join(reasons), sureness, suggestion))
     return _worst_first(suspects)
 
 
-def _labels(dataset: Dataset, probabilities: np.ndarray, doubted: np.ndarray) -> tuple[Suspect, ...]:
-    suspects = []
+def _labels(pictures: Pictures, probabilities: np.ndarray, doubted: np.ndarray) -> tuple[Suspect, ...]:
+    dataset, suspects = pictures.dataset, []
     for row in np.flatnonzero(doubted).tolist():
         own, best = dataset.targets[row], int(probabilities[row].argmax())
         if best == own:
@@ -172,21 +174,22 @@ def _labels(dataset: Dataset, probabilities: np.ndarray, doubted: np.ndarray) ->
         given, better = dataset.classes[own], dataset.classes[best]
         p, q = float(probabilities[row, best]), float(probabilities[row, own])
         reason = f"{p:.3f} for {better}, {q:.3f} for {given}"
-        suspects.append(_suspect(dataset, row, reason, p - q, better))
+        suspects.append(pictures.suspect(row, reason, p - q, better))
     return _worst_first(suspects)
 
 
-def _outliers(dataset: Dataset, far: np.ndarray, z: np.ndarray, limit: float) -> tuple[Suspect, ...]:
-    middle = float(np.median(far))
-    rows = np.flatnonzero(z > limit).tolist()
+def _outliers(
+    pictures: Pictures, far: np.ndarray, z: np.ndarray, usual: np.ndarray, limit: float
+) -> tuple[Suspect, ...]:
     return _worst_first(
-        _suspect(dataset, row, f"distance {far[row]:.2f}, where {middle:.2f} is usual", float(z[row])) for row in rows
+        pictures.suspect(row, f"distance {far[row]:.2f}, where {usual[row]:.2f} is usual", float(z[row]))
+        for row in np.flatnonzero(z > limit).tolist()
     )
 
 
 def _odd(prepared: Prepared, progress: Progress) -> tuple[dict[str, tuple[Suspect, ...]], tuple[str, ...]]:
     """Return what pixels and files tell, by kind, and sentences about what most of the pictures have in common."""
-    dataset = prepared.dataset
+    pictures = Pictures.of(prepared)
     with Records() as known:
         measured = qualities(prepared.records, known, progress)
     found: dict[str, list[Suspect]] = {
@@ -194,12 +197,13 @@ def _odd(prepared: Prepared, progress: Progress) -> tuple[dict[str, tuple[Suspec
     }
     for row, (record, quality) in enumerate(zip(prepared.records, measured, strict=True)):
         for kind, (reason, score) in oddities(record, quality).items():
-            found[kind].append(_suspect(dataset, row, reason, score))
+            found[kind].append(pictures.suspect(row, reason, score))
     usual = []
     for kind, suspects in found.items():
-        if len(suspects) > USUAL * len(dataset):
+        if len(suspects) > USUAL * len(pictures.dataset):
             usual.append(
-                f"{KINDS[kind].title}: {len(suspects):,} of {len(dataset):,} pictures ({suspects[0].reason}, …)"
+                f"{KINDS[kind].title}: {len(suspects):,} of {len(pictures.dataset):,} pictures "
+                f"({suspects[0].reason}, …)"
             )
             found[kind] = []
     return {kind: _worst_first(suspects) for kind, suspects in found.items()}, tuple(usual)
@@ -213,9 +217,9 @@ def _unreadable(data: Any, several: SeveralLabels | None, prepared: Prepared) ->
     listed = read_dataset(
         data, several=several, collect=True
     )  # names only: `prepared` does not know the labels of what it set aside
-    rows = {path: row for row, path in enumerate(listed.paths)}
+    pictures, rows = Pictures(listed, given_parts(listed)), {path: row for row, path in enumerate(listed.paths)}
     # One that has gone meanwhile is no longer a finding.
-    return tuple(_suspect(listed, rows[path], reason, 1.0) for path, reason in broken if path in rows)
+    return tuple(pictures.suspect(rows[path], reason, 1.0) for path, reason in broken if path in rows)
 
 
 def _balance(dataset: Dataset) -> Balance:
@@ -223,12 +227,6 @@ def _balance(dataset: Dataset) -> Balance:
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     (largest, most), (smallest, fewest) = ordered[0], ordered[-1]
     return Balance(largest, most, smallest, fewest, most / len(dataset))
-
-
-def _suspect(dataset: Dataset, row: int, reason: str, score: float, suggestion: str = "") -> Suspect:
-    label = dataset.label(row)
-    side = "" if dataset.splits is None else str(dataset.splits[row])
-    return Suspect(dataset.paths[row], label, side, reason, round(score, 4), suggestion)
 
 
 def _worst_first(suspects: Iterable[Suspect]) -> tuple[Suspect, ...]:

@@ -5,29 +5,58 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from headstart.core.errors import SettingError, unknown_name
-from headstart.core.findings import KINDS, Checkup
+from headstart.core.findings import CERTAIN, FROM_FEATURES, KINDS, Checkup
 from headstart.core.replacing import new_file
 from headstart.learn.dataset import Dataset, read_dataset
+from headstart.learn.doctor.parts import parts_of
+from headstart.learn.prepare import Prepared
 from headstart.learn.several import PREFIX, SeveralLabels, is_label
 
 
-def check_kinds(kinds: Iterable[str]) -> tuple[str, ...]:
-    """Return the kinds of findings that are named; `all` names every one.
+@dataclass(frozen=True)
+class Written:
+    """What a clean manifest holds.
+
+    Attributes:
+        kept: Pictures that it lists.
+        left_out: Pictures that it does not.
+        tested: Of those kept, how many have a finding that was to be left out, and stay because they test.
+        split: Whether it fixes the split, which the data left open.
+    """
+
+    kept: int
+    left_out: int
+    tested: int
+    split: bool
+
+
+def check_kinds(kinds: Iterable[str], *, quick: bool = False) -> tuple[str, ...]:
+    """Return the kinds of findings that are named; `all` names every one that is looked for.
+
+    Args:
+        kinds: Their names.
+        quick: Whether no features will be computed.
 
     Raises:
-        SettingError: There is no such kind.
+        SettingError: There is no such kind, or it is not looked for.
     """
     named = tuple(dict.fromkeys(kinds))
     for kind in named:
         if kind != "all" and kind not in KINDS:
             raise unknown_name("kind of finding", kind, [*KINDS, "all"], "`headstart check --help`")
-    return tuple(KINDS) if "all" in named else named
+    unsought = FROM_FEATURES if quick else ()
+    if "all" in named:
+        return tuple(kind for kind in KINDS if kind not in unsought)
+    if absent := [kind for kind in named if kind in unsought]:
+        raise SettingError(f"{', '.join(absent)}: this was not looked for, as it needs features. Look without --quick.")
+    return named
 
 
 def check_target(file: Path) -> None:
@@ -45,9 +74,20 @@ def check_target(file: Path) -> None:
 
 
 def write_clean_manifest(
-    data: Any, checkup: Checkup, leave_out: Sequence[str], file: Path, several: SeveralLabels | None = None
-) -> tuple[int, int]:
+    data: Any,
+    found: tuple[Checkup, Prepared],
+    leave_out: Sequence[str],
+    file: Path,
+    several: SeveralLabels | None = None,
+    *,
+    of_test: bool = False,
+) -> Written:
     """Write the pictures of the data to a CSV file (`path,label[,split][,group]…`), without those of some findings.
+
+    Findings that are judgements (all but `core.findings.CERTAIN`) leave out no picture that tests: hard pictures look
+    like faulty ones, and a test without them promises more than new pictures will keep. So that the next fit tests on
+    the same pictures, the split is written where such findings leave pictures out of data that have none; and where a
+    fit would cross-validate, every picture tests and stays.
 
     Several labels of a picture become columns `label:NAME` of 0 and 1. Other columns with such a name, which the user
     did not choose as labels, are left out, as a fit on the manifest would learn them.
@@ -56,30 +96,34 @@ def write_clean_manifest(
 
     Args:
         data: What was examined.
-        checkup: What was found in it.
+        found: What `examine` has returned for it.
         leave_out: Kinds of findings whose pictures are left out.
         file: The new file.
         several: How several labels of a picture are written in the data.
+        of_test: Leave out pictures that test too, whatever the finding.
 
     Returns:
-        How many pictures were written, and how many left out.
+        How many pictures were written, left out, and kept because they test.
 
     Raises:
         SettingError: The file exists or cannot be named so, a kind is unknown or was not looked for, or all pictures
             of a class would be left out.
     """
     check_target(file)
-    kinds = check_kinds(leave_out)
-    unsought = [kind for kind in kinds if kind not in checkup.findings and "all" not in leave_out]
-    if unsought:
-        raise SettingError(f"{', '.join(unsought)} was not looked for: leave out --quick, or the kind.")
-    dropped = {suspect.path for kind in kinds for suspect in checkup.findings.get(kind, ())}
+    checkup, prepared = found
+    kinds = check_kinds(leave_out, quick=not checkup.backbone)
+    dropped, tested = _dropped(checkup, prepared, kinds, of_test)
     dataset = read_dataset(data, several=several, collect=True)
+    fixed = dataset.splits is None and not prepared.cross_validate and bool(set(kinds) - set(CERTAIN)) and dropped
+    if fixed:
+        dataset = _with_split(dataset, prepared)
     kept = [row for row, path in enumerate(dataset.paths) if path not in dropped]
     lost = (dataset.pictures_by_class() > 0) & (dataset.pictures_by_class(np.array(kept, np.int64)) == 0)
     if lost.any():
         names = ", ".join(dataset.classes[target] for target in np.flatnonzero(lost))
         raise SettingError(f"nothing would be left of the class {names}: leave out fewer kinds of findings.")
+    if fixed and (untrained := _untrained(dataset, kept)):
+        raise SettingError(f"nothing of {untrained} would be left to learn from: leave out fewer kinds of findings.")
     columns = _columns(dataset, kept, os.path.abspath(file.parent))
     try:
         with new_file(file) as temporary:
@@ -90,7 +134,32 @@ def write_clean_manifest(
             check_target(file)
     except OSError as error:
         raise SettingError(f"{file} cannot be written: {error.strerror}. Name another place.") from error
-    return len(kept), len(dataset) - len(kept)
+    return Written(len(kept), len(dataset) - len(kept), len(tested), bool(fixed))
+
+
+def _dropped(checkup: Checkup, prepared: Prepared, kinds: Sequence[str], of_test: bool) -> tuple[set[str], set[str]]:
+    """Return the paths that are left out, and those that would be, did they not test."""
+    dropped: set[str] = set()
+    stay: set[str] = set()
+    for kind in kinds:
+        for suspect in checkup.findings.get(kind, ()):
+            tests = prepared.cross_validate or suspect.split == "test"
+            (stay if tests and kind not in CERTAIN and not of_test else dropped).add(suspect.path)
+    return dropped, stay - dropped
+
+
+def _with_split(dataset: Dataset, prepared: Prepared) -> Dataset:
+    """Return a dataset that has no split with the one that was looked at; what could not be read is left to train."""
+    parts = dict(zip(prepared.dataset.paths, parts_of(prepared), strict=True))
+    return replace(dataset, splits=np.array([parts.get(path, "train") for path in dataset.paths], object))
+
+
+def _untrained(dataset: Dataset, kept: list[int]) -> str:
+    """Return the classes that have pictures, but none left in train."""
+    assert dataset.splits is not None
+    learned = dataset.pictures_by_class(np.array([row for row in kept if dataset.splits[row] == "train"], np.int64))
+    missing = (dataset.pictures_by_class() > 0) & (learned == 0)
+    return ", ".join(dataset.classes[target] for target in np.flatnonzero(missing))
 
 
 def _columns(dataset: Dataset, kept: list[int], base: str) -> dict[str, list[Any]]:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
-from itertools import islice
-
 import numpy as np
 
 from headstart.core.findings import Suspect
 from headstart.core.text import shown
 from headstart.learn.dataset import own_test_split
+from headstart.learn.doctor.parts import Pictures
 from headstart.learn.duplicates import components
 from headstart.learn.prepare import Prepared
 from headstart.learn.units import Units
 
-# Of a group of a thousand pictures not all are named beside each.
-MAX_OTHERS = 10
 _RANK = {"train": 0, "validation": 1, "test": 2}
 
 
@@ -27,18 +22,19 @@ def same_pictures(prepared: Prepared, units: Units) -> dict[str, tuple[Suspect, 
         prepared: The pictures and their split.
         units: What is the same, nearly the same, or of one group.
     """
-    dataset, records = prepared.dataset, prepared.records
+    dataset, records, pictures = prepared.dataset, prepared.records, Pictures.of(prepared)
     roots = components(len(records), _all(units))
     order = np.argsort(roots, kind="stable")
     groups = [one.tolist() for one in np.split(order, np.flatnonzero(np.diff(roots[order])) + 1) if len(one) > 1]
     row_of = {path: row for row, path in enumerate(dataset.paths)}
-    sides, pairs = np.array([_side(prepared, i) for i in range(len(records))]), _all(units)
+    sides, pairs = pictures.parts, _all(units)
     leaks = []
-    folder = dataset.source if os.path.isdir(dataset.source) else os.path.dirname(dataset.source)
     for path, reason in prepared.split.dropped:
-        row, reason = row_of[path], reason.replace(shown(folder) + os.sep, "")
+        row = row_of[path]
+        reason = reason.replace(shown(pictures.folder), "") if pictures.folder else reason
         others = np.flatnonzero((units.of == units.of[row]) & (sides != sides[row]))
-        leaks.append(_suspect(prepared, row, reason, 1.0 + len(others) / 1000, _near_first(pairs, row, others)))
+        near_first = _near_first(pairs, row, others)
+        leaks.append(pictures.suspect(row, reason, 1.0 + len(others) / 1000, others=near_first))
     worse = {suspect.path for suspect in leaks}
     contradictions, duplicates = [], []
     for members in groups:
@@ -48,16 +44,16 @@ def same_pictures(prepared: Prepared, units: Units) -> dict[str, tuple[Suspect, 
             reason = f"{_how(prepared, members)} pictures are labelled {said}"
             for i in members:
                 beside = (j for j in members if j != i)
-                contradictions.append(_suspect(prepared, i, reason, float(len(members)), beside))
+                contradictions.append(pictures.suspect(i, reason, float(len(members)), others=beside))
             worse |= {dataset.paths[i] for i in members}
             continue
-        keep = max(members, key=lambda i: (_RANK.get(_side(prepared, i), 0), _pixels(prepared, i), -i))
+        keep = max(members, key=lambda i: (_RANK.get(str(sides[i]), 0), _pixels(prepared, i), -i))
         for i in members:
             if i == keep or dataset.paths[i] in worse:
                 continue
             same = records[i].digest == records[keep].digest
-            reason = f"{'identical to' if same else 'nearly the same as'} {shown(_name(prepared, keep))}, which stays"
-            duplicates.append(_suspect(prepared, i, reason, 2.0 if same else 1.0, [keep]))
+            reason = f"{'identical to' if same else 'nearly the same as'} {shown(pictures.name(keep))}, which stays"
+            duplicates.append(pictures.suspect(i, reason, 2.0 if same else 1.0, others=[keep]))
     return {"leaks": tuple(leaks), "contradictions": tuple(contradictions), "duplicates": _worst_first(duplicates)}
 
 
@@ -88,20 +84,6 @@ def _near_first(pairs: np.ndarray, row: int, others: np.ndarray) -> list[int]:
 
 def _pixels(prepared: Prepared, row: int) -> int:
     return prepared.records[row].width * prepared.records[row].height
-
-
-def _side(prepared: Prepared, row: int) -> str:
-    return "" if prepared.dataset.splits is None else str(prepared.dataset.splits[row])
-
-
-def _name(prepared: Prepared, row: int) -> str:
-    return os.path.basename(prepared.dataset.paths[row])
-
-
-def _suspect(prepared: Prepared, row: int, reason: str, score: float, others: Iterable[int] = ()) -> Suspect:
-    dataset = prepared.dataset
-    label, named = dataset.label(row), tuple(dataset.paths[i] for i in islice(others, MAX_OTHERS))
-    return Suspect(dataset.paths[row], label, _side(prepared, row), reason, score, others=named)
 
 
 def _worst_first(suspects: list[Suspect]) -> tuple[Suspect, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.core.errors import ImageError
-from headstart.core.findings import KINDS, Checkup, Kind, Suspect
+from headstart.core.findings import KINDS, Checkup, Kind, Suspect, sort_kinds
 from headstart.core.pipeline import map_ordered
 from headstart.core.runtime import cores
 from headstart.use.page import check_page, render, save_page, thumbnail_uri
@@ -75,6 +75,7 @@ def page(checkup: Checkup) -> str:
         suspected=len({s.path for suspects in checkup.findings.values() for s in suspects}),
         share=_share,
         source=shlex.quote(checkup.source),
+        **dict(zip(("certain", "judged"), sort_kinds([one.key for one in sections]), strict=True)),
     )
 
 
