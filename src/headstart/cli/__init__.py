@@ -67,10 +67,12 @@ def app() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors are one line on standard error and exit code 2."""
-    if arguments is None and sys.argv[1:2] == ["fit"]:  # this process is ours, and trains
-        from headstart.cli.memory import keep_freed_memory
+    if arguments is None:  # this process is ours
+        from headstart.cli.process import keep_freed_memory, wait_asleep
 
-        keep_freed_memory()
+        wait_asleep()
+        if sys.argv[1:2] == ["fit"]:
+            keep_freed_memory()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _note
