@@ -23,7 +23,7 @@ from headstart.learn.features.extract import FeatureSettings, digest
 from headstart.learn.finetune import loop
 from headstart.learn.finetune import source as sources
 from headstart.learn.finetune.estimate import parse_seconds
-from headstart.learn.finetune.loss import class_weights
+from headstart.learn.finetune.loss import scaled_weights
 from headstart.learn.finetune.source import CachedSource, LiveSource, Pictures, open_sources
 from headstart.learn.methods import finetune as method
 from headstart.networks import load_backbone, prefix
@@ -328,13 +328,13 @@ def test_augmentation_is_never_asked_for_in_vain(views: int, augmentation: str, 
 
 def test_class_weights_change_the_balance_and_not_the_size_of_the_loss() -> None:
     targets = np.array([0] * 8 + [1] * 2)
-    balanced = class_weights("balanced", targets, 2)
+    balanced = scaled_weights("balanced", targets, 2)
     assert torch.allclose(balanced, torch.tensor([10 / 16, 10 / 4]))
-    given = class_weights({1: 100.0}, targets, 2)
+    given = scaled_weights({1: 100.0}, targets, 2)
     assert float(given[1] / given[0]) == pytest.approx(100)
     for weights_ in (balanced, given):
         assert float(weights_[targets].mean()) == pytest.approx(1)
-    assert class_weights(None, targets, 2) is None
+    assert scaled_weights(None, targets, 2) is None
 
 
 @pytest.mark.slow

@@ -16,8 +16,8 @@ from torch.nn import functional
 from headstart.core.errors import CacheError, TrainingError
 from headstart.core.progress import Progress
 from headstart.learn.finetune import checkpoint, loop, precision
-from headstart.learn.finetune.loop import Job, Result, train
-from headstart.learn.finetune.loss import loss_of
+from headstart.learn.finetune.loop import Job, Judged, Result, train
+from headstart.learn.finetune.loss import losses_of, scaled_weights, weights_of
 from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.settings import TrainingSettings, complete
 
@@ -147,7 +147,7 @@ def test_the_last_weights_are_equal_too_not_only_the_best(tmp_path, monkeypatch)
 
 
 def test_a_run_stopped_by_patience_does_not_go_on_when_resumed(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "validate", lambda job, average: (1.0, 0.5, 0.5))
+    monkeypatch.setattr(loop, "validate", lambda job, average: Judged(1.0, 1.0, 0.5, 0.5))
     settings, progress = RECIPES["plateau, patience"], Progress()
     first = run(settings, folder=tmp_path, progress=progress)
     assert len(first.history) == 3
@@ -247,7 +247,7 @@ def test_the_best_weights_are_kept_though_later_ones_are_worse(monkeypatch) -> N
 
         def validate(job, average, seen=seen):
             seen.append(loop.clone(average) if average else loop.copy_tensors(job.network))
-            return (0.5, 0.9, 0.9) if len(seen) == 2 else (1.0, 0.3, 0.3)
+            return Judged(0.5, 0.5, 0.9, 0.9) if len(seen) == 2 else Judged(1.0, 1.0, 0.3, 0.3)
 
         monkeypatch.setattr(loop, "validate", validate)
         result = run(replace(EVERYTHING, ema=ema), job=job)
@@ -272,7 +272,7 @@ def test_the_average_is_the_exponential_one_and_the_network_is_put_back_after_va
 
 
 def test_plateau_lowers_the_rate_after_two_epochs_without_a_better_validation(monkeypatch) -> None:
-    monkeypatch.setattr(loop, "validate", lambda job, average: (1.0, 0.5, 0.5))
+    monkeypatch.setattr(loop, "validate", lambda job, average: Judged(1.0, 1.0, 0.5, 0.5))
     settings = replace(EVERYTHING, schedule="plateau", warmup=0.0, epochs=7, step_factor=0.1)
     rates = [row["learning_rate"] for row in run(settings).history]
     assert rates == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.001, 1e-4, 1e-4])
@@ -298,19 +298,66 @@ def test_the_optimizer_is_the_one_that_is_named(name: str, kind: type) -> None:
     assert type(make_optimizer(make_job().groups, replace(EVERYTHING, optimizer=name))) is kind
 
 
-def test_the_weighted_smoothed_loss_is_the_sum_written_out() -> None:
+def test_the_smoothed_loss_is_the_sum_written_out() -> None:
     rng = np.random.default_rng(0)
-    logits, weights = rng.normal(size=(5, CLASSES)), np.array([0.5, 1.0, 2.0])
-    targets = rng.dirichlet(np.ones(CLASSES), 5)
+    logits, targets = rng.normal(size=(5, CLASSES)), rng.dirichlet(np.ones(CLASSES), 5)
     log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    p = 1 / (1 + np.exp(-logits))
     for smoothing in (0.0, 0.1):
         smoothed = targets * (1 - smoothing) + smoothing / CLASSES
-        expected = -(weights * smoothed * log_p).sum(1).mean()
-        found = loss_of(*map(torch.tensor, (logits, targets)), "softmax", torch.tensor(weights), smoothing)
-        assert float(found) == pytest.approx(expected)
-    p = 1 / (1 + np.exp(-logits))
-    expected = -(targets * np.log(p) + (1 - targets) * np.log(1 - p)).mean()
-    assert float(loss_of(*map(torch.tensor, (logits, targets)), "sigmoid")) == pytest.approx(expected)
+        found = losses_of(*map(torch.tensor, (logits, targets)), "softmax", smoothing)
+        assert found.numpy() == pytest.approx(-(smoothed * log_p).sum(1))
+        smoothed = targets * (1 - smoothing) + smoothing / 2
+        found = losses_of(*map(torch.tensor, (logits, targets)), "sigmoid", smoothing)
+        assert found.numpy() == pytest.approx(-(smoothed * np.log(p) + (1 - smoothed) * np.log(1 - p)).mean(1))
+
+
+def test_a_picture_weighs_what_its_class_does_and_a_mixed_one_what_its_parts_do() -> None:
+    targets = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.25, 0.75, 0.0]])
+    assert weights_of(targets, torch.tensor([0.5, 1.0, 2.0])).tolist() == [0.5, 2.0, 0.875]
+    assert weights_of(targets, None).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_however_rare_the_other_class_the_loss_of_a_common_picture_is_least_at_its_own(kind: str) -> None:
+    labels = np.array([0] * 380 + [1] * 10)
+    weights = scaled_weights("balanced", labels, 2)
+    target = functional.one_hot(torch.tensor([0]), 2).float()
+    logits = torch.zeros(1, 2, requires_grad=True)
+    optimizer = torch.optim.LBFGS([logits], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        loss = (losses_of(logits, target, kind, 0.1) * weights_of(target, weights)).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    shares = logits.detach().softmax(1) if kind == "softmax" else logits.detach().sigmoid()
+    assert shares.numpy() == pytest.approx(np.array([[0.95, 0.05]]), abs=1e-3)
+
+
+def test_class_weights_are_in_the_steps_and_in_the_validation_loss() -> None:
+    weights = torch.tensor([0.1, 1.0, 1.9])
+    job = make_job(weights=weights, dropout=0.0)
+    job.network.eval()
+    with torch.no_grad():
+        logits = job.network(torch.from_numpy(job.validation.maps[:, 0]))
+    losses = functional.cross_entropy(logits, job.targets.argmax(1), reduction="none").numpy()
+    of_each = weights.numpy()[job.targets.argmax(1).numpy()]
+    judged = loop.validate(job, {})
+    assert judged.loss == pytest.approx(np.average(losses, weights=of_each), rel=1e-5)
+    assert judged.unweighted_loss == pytest.approx(losses.mean(), rel=1e-5)
+    optimizer = make_optimizer(job.groups, EVERYTHING)
+    plain = replace(EVERYTHING, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
+    rows = np.arange(COUNT)
+    loss, _ = loop.take_step(job, plain, optimizer, job.train.maps[:, 0], rows, loop.Run())
+    assert loss == pytest.approx((losses * of_each).mean(), rel=1e-5)
+
+
+def test_a_healthy_run_with_a_large_class_weight_has_not_exploded() -> None:
+    job = make_job(weights=torch.tensor([1.0, 1.0, 1e4]))
+    assert len(run(replace(EVERYTHING, epochs=1), job=job).history) == 1
 
 
 def test_gradients_are_clipped_to_the_norm_asked_for(monkeypatch) -> None:
@@ -363,7 +410,7 @@ def test_what_is_not_a_number_is_told_before_any_weight_becomes_one(what: str, m
     elif what == "gradient":
         job.network[6].weight.register_hook(lambda grad: grad * float("inf"))
     else:
-        monkeypatch.setattr(loop, "validate", lambda job, average: (float("nan"), 0.5, 0.5))
+        monkeypatch.setattr(loop, "validate", lambda job, average: Judged(float("nan"), float("nan"), 0.5, 0.5))
     words = {"inputs": "the loss became nan", "gradient": "the gradient became", "validation": "the validation loss"}
     with pytest.raises(TrainingError, match=f"{words[what]}.* in epoch 1"):
         run(EVERYTHING, job=job)
@@ -382,7 +429,7 @@ def test_short_memory_is_explained(error: Exception, monkeypatch) -> None:
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(loop, "loss_of", fail)
+    monkeypatch.setattr(loop, "losses_of", fail)
     with pytest.raises(TrainingError, match="memory is short for batches of 4 pictures: lower batch_size"):
         run(EVERYTHING)
 
@@ -391,7 +438,7 @@ def test_other_errors_are_not_called_short_memory(monkeypatch) -> None:
     def fail(*arguments):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr(loop, "loss_of", fail)
+    monkeypatch.setattr(loop, "losses_of", fail)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         run(EVERYTHING)
 

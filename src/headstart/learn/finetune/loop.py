@@ -23,7 +23,7 @@ from headstart.core.errors import CacheError, TrainingError
 from headstart.core.labels import mean_average_precision
 from headstart.core.progress import Progress
 from headstart.learn.finetune import checkpoint
-from headstart.learn.finetune.loss import count_right, loss_of
+from headstart.learn.finetune.loss import count_right, losses_of, weights_of
 from headstart.learn.finetune.mixing import mix
 from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.schedule import factor
@@ -31,7 +31,7 @@ from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import Source
 from headstart.learn.finetune.tensors import Tensors, clone, copy_tensors, update_average
 
-# Guessing among a million classes gives ln(1,000,000) = 14.
+# Guessing among a million classes gives ln(1,000,000) = 14. Compared without class weights, which may be any numbers.
 EXPLODED = 50.0
 PLATEAU_EPOCHS = 2
 VALIDATION_BATCH = 64
@@ -210,16 +210,16 @@ def take_step(
     mixed_x, mixed_y = mix(x, y, settings)
     with torch.autocast(job.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         logits = job.network(mixed_x).float()
-    loss = loss_of(logits, mixed_y, job.loss, job.class_weights, settings.label_smoothing)
-    value = float(loss.detach())
-    check_finite("loss", value, run, settings)
+    losses = losses_of(logits, mixed_y, job.loss, settings.label_smoothing)
+    check_finite("loss", float(losses.detach().mean()), run, settings)
+    loss = (losses * weights_of(mixed_y, job.class_weights)).mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     learning = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = nn.utils.clip_grad_norm_(learning, settings.clip_norm or math.inf)
     check_finite("gradient", float(norm), run, settings)
     optimizer.step()
-    return value, count_right(logits, y, job.loss)
+    return float(loss.detach()), count_right(logits, y, job.loss)
 
 
 def finish_epoch(
@@ -230,24 +230,24 @@ def finish_epoch(
     Raises:
         TrainingError: The validation loss is not a number.
     """
-    loss, accuracy, score = validate(job, average)
-    check_finite("validation loss", loss, run, settings)
+    judged = validate(job, average)
+    check_finite("validation loss", judged.unweighted_loss, run, settings)
     row = {
         "epoch": run.epoch + 1,
         "loss": run.loss_sum / run.seen,
         "accuracy": run.right / run.seen,
-        "val_loss": loss,
-        "val_accuracy": accuracy,
-        **({"val_mean_average_precision": score} if job.loss == "sigmoid" else {}),
+        "val_loss": judged.loss,
+        "val_accuracy": judged.accuracy,
+        **({"val_mean_average_precision": judged.score} if job.loss == "sigmoid" else {}),
         "learning_rate": learning_rate,
         "seconds": run.seconds,
         "pictures_per_second": run.seen / max(run.seconds, 1e-9),
     }
     # The better score wins; of equal ones, the surer.
-    better = (score, -loss) > (run.best_score, -run.best_loss)
+    better = (judged.score, -judged.loss) > (run.best_score, -run.best_loss)
     run.since_best = 0 if better else run.since_best + 1
     if better:
-        run.best_score, run.best_loss = score, loss
+        run.best_score, run.best_loss = judged.score, judged.loss
     if run.since_best and run.since_best % PLATEAU_EPOCHS == 0:
         run.plateau *= settings.step_factor
     run.history.append(row)
@@ -257,28 +257,38 @@ def finish_epoch(
     return row
 
 
-def validate(job: Job, average: Tensors) -> tuple[float, float, float]:
-    """Return mean loss, accuracy and score on the validation pictures, with the averaged weights where they are kept.
+@dataclass(frozen=True)
+class Judged:
+    """Means over the validation pictures.
 
-    The score is what the best epoch is chosen by: the accuracy, or with several labels the mean average precision.
+    Attributes:
+        loss: Weighted by class as in training.
+        unweighted_loss: With every picture alike.
+        accuracy: Share that is named right.
+        score: What the best epoch is chosen by: the accuracy, or with several labels the mean average precision.
     """
+
+    loss: float
+    unweighted_loss: float
+    accuracy: float
+    score: float
+
+
+def validate(job: Job, average: Tensors) -> Judged:
+    """Judge the network on the validation pictures, with the averaged weights where they are kept."""
     kept = copy_tensors(job.network) if average else {}
     if average:
         job.network.load_state_dict(average)
-    loss = right = 0.0
-    said = []
-    for rows, logits in validation_logits(job):
-        y = job.validation_targets[rows]
-        loss += float(loss_of(logits, y, job.loss, job.class_weights)) * len(rows)
-        right += count_right(logits, y, job.loss)
-        said.append(logits.cpu())
+    parts = [(rows, logits) for rows, logits in validation_logits(job)]
     if average:
         job.network.load_state_dict(kept)
-    count = len(job.validation_targets)
-    score = right / count
+    y = job.validation_targets[torch.cat([rows for rows, _ in parts])]
+    logits = torch.cat([logits for _, logits in parts])
+    losses, weights = losses_of(logits, y, job.loss).double(), weights_of(y, job.class_weights).double()
+    score = accuracy = count_right(logits, y, job.loss) / len(y)
     if job.loss == "sigmoid":
-        score = mean_average_precision(job.validation_targets.cpu().numpy() > 0.5, torch.cat(said).numpy())
-    return loss / count, right / count, score
+        score = mean_average_precision(y.cpu().numpy() > 0.5, logits.cpu().numpy())
+    return Judged(float((losses * weights).sum() / weights.sum()), float(losses.mean()), accuracy, score)
 
 
 def validation_logits(job: Job) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

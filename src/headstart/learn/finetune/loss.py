@@ -6,41 +6,52 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from headstart.learn.dataset import count_classes
 from headstart.learn.heads import ClassWeight
+from headstart.learn.heads.base import class_weights, share_right
 
 
-def loss_of(
-    logits: torch.Tensor, targets: torch.Tensor, kind: str, weights: torch.Tensor | None = None, smoothing: float = 0.0
-) -> torch.Tensor:
-    """Return the mean cross-entropy, `softmax` or `sigmoid`, of logits `(n, c)` with float targets `(n, c)`.
+def losses_of(logits: torch.Tensor, targets: torch.Tensor, kind: str, smoothing: float = 0.0) -> torch.Tensor:
+    """Return the cross-entropy of each picture, float `(n,)`; with `sigmoid` the mean over its labels.
 
-    Class weights `(c,)`: the part of each class in a picture's target counts by the class's weight; the mean is over
-    the pictures (torch's definition for targets that are probabilities).
+    Args:
+        logits: `(n, c)`.
+        targets: Float `(n, c)`.
+        kind: `softmax` or `sigmoid`.
+        smoothing: Share of each target that is spread over all classes, or over both answers of a label.
     """
     if kind == "sigmoid":
         smoothed = targets * (1 - smoothing) + smoothing / 2
-        return functional.binary_cross_entropy_with_logits(logits, smoothed, weight=weights)
-    return functional.cross_entropy(logits, targets, weight=weights, label_smoothing=smoothing)
+        return functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").mean(dim=1)
+    return functional.cross_entropy(logits, targets, reduction="none", label_smoothing=smoothing)
+
+
+def weights_of(targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """Return what each picture weighs, float `(n,)`: its class's weight or, of a mixed one, that of its parts.
+
+    The targets, float `(n, c)`, are those before smoothing. Weights inside the smoothed cross-entropy, as torch has
+    them, would weigh the smoothed share of a common picture by the rare class's weight, and pull the picture there.
+    """
+    return torch.ones(len(targets), device=targets.device) if weights is None else targets @ weights
 
 
 def count_right(logits: torch.Tensor, targets: torch.Tensor, kind: str) -> float:
     """Return how many pictures are named right; with several labels a picture counts by its share of right ones."""
-    if kind == "sigmoid":
-        return float(((logits > 0) == (targets > 0.5)).float().mean(dim=1).sum())
-    return float((logits.argmax(dim=1) == targets.argmax(dim=1)).sum())
+    return float(share_right(logits, targets if kind == "sigmoid" else targets.argmax(dim=1)).sum())
 
 
-def class_weights(wanted: ClassWeight, targets: np.ndarray, classes: int) -> torch.Tensor | None:
-    """Return float32 `(classes,)` weights, or None; `balanced` is n / (classes x count), as in scikit-learn.
+def scaled_weights(wanted: ClassWeight, targets: np.ndarray, classes: int) -> torch.Tensor | None:
+    """Return float32 `(classes,)` weights of integer targets, or None where all weigh alike.
 
     They are scaled so that their mean over the training pictures is 1: weights change what counts for how much, not
-    how long the steps are.
+    how long the steps are. The mean loss of many steps is then that of all pictures divided by all their weights, which
+    dividing each step by its own weights is not: a step without a rare picture would count as much as one with.
+
+    Raises:
+        SettingError: `wanted` is of no known form, names no class, or is not positive.
     """
     if wanted is None:
         return None
-    counts = np.bincount(targets, minlength=classes)
-    if isinstance(wanted, str):
-        weights = len(targets) / (classes * np.maximum(counts, 1))
-    else:
-        weights = np.array([float(wanted.get(index, 1.0)) for index in range(classes)])
-    return torch.from_numpy((weights * len(targets) / max((weights * counts).sum(), 1e-12)).astype(np.float32))
+    counts = count_classes(targets, classes)
+    weights = class_weights(wanted, counts)
+    return torch.from_numpy((weights * counts.sum() / (weights * counts).sum()).astype(np.float32))

@@ -38,7 +38,7 @@ from headstart.learn.finetune.loop import (
     train,
     validation_logits,
 )
-from headstart.learn.finetune.loss import class_weights
+from headstart.learn.finetune.loss import scaled_weights
 from headstart.learn.finetune.mixing import has_rectangles
 from headstart.learn.finetune.optimizer import parameter_groups
 from headstart.learn.finetune.settings import TrainingSettings, complete
@@ -253,7 +253,7 @@ def make_job(task: Task, progress: Progress) -> tuple[Job, TrainingSettings]:
         return (targets if dataset.several_labels else functional.one_hot(targets, classes)).float().to(device)
 
     classes = len(dataset.classes)
-    weights = class_weights(task.class_weight, dataset.targets[split.train], classes)
+    weights = scaled_weights(task.class_weight, dataset.targets[split.train], classes)
     job = Job(
         network=network,
         groups=parameter_groups(backbone, layers, top, settings),
