@@ -8,12 +8,12 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from headstart import ImageClassifier
 from headstart.cli.process import keep_freed_memory, wait_asleep
-from headstart.core.progress import Progress
+from headstart.core.progress import Progress, Update
 
 
 class Steps(Progress):
@@ -24,10 +24,10 @@ class Steps(Progress):
         self.all: list[tuple[str, float, int | None]] = []
 
     @contextmanager
-    def _shown(self, name: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    def _shown(self, name: str, total: int | None, unit: str) -> Iterator[Update]:
         start = time.perf_counter()
         try:
-            yield lambda done: None
+            yield lambda done, words="": None
         finally:
             self.all.append((name, time.perf_counter() - start, total))
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -20,13 +21,15 @@ from headstart.learn.augment import make_augmentation
 from headstart.learn.features import extract as extraction
 from headstart.learn.features.engines import OpenVINOEngine, TorchEngine, graph_file
 from headstart.learn.features.extract import FeatureSettings, digest
-from headstart.learn.finetune import loop
+from headstart.learn.finetune import estimate, loop, precision
 from headstart.learn.finetune import source as sources
 from headstart.learn.finetune.estimate import parse_seconds
 from headstart.learn.finetune.loss import scaled_weights
 from headstart.learn.finetune.source import CachedSource, LiveSource, Pictures, open_sources
+from headstart.learn.finetune.task import identity
 from headstart.learn.methods import finetune as method
 from headstart.networks import load_backbone, prefix
+from headstart.networks.freezing import hash_tensors
 
 
 @pytest.fixture(scope="module")
@@ -231,9 +234,13 @@ def test_the_model_says_what_moved_how_far_and_what_it_gained(tuned) -> None:
     assert list(table) == [*load_backbone("efficientnet_lite0", blank=True).stages, "head"]
     assert {stage for stage, row in table.items() if not row["untouched"]} == {"blocks.6", "conv_head", "head"}
     assert all((row["moved"] == 0) == row["untouched"] for row in table.values())
-    assert set(said["finetuning"]["gain"]) == {"figure", "frozen", "finetuned", "p", "n", "kept", "precision"}
+    gain = said["finetuning"]["gain"]
+    assert set(gain) == {
+        "figure", "frozen", "finetuned", "p", "n", "kept", "precision", "epochs", "frozen_tensors", "frozen_hash",
+    }  # fmt: skip
     assert said["head"]["chosen"]["unfreeze"] == 4
-    assert any("p = 0.01" in note and "the fine-tuned backbone is kept" in note for note in tuned.notes_)
+    (note,) = [note for note in tuned.notes_ if "p = 0.01" in note]
+    assert "a real difference; the epoch was chosen on these pictures); the fine-tuned backbone is kept" in note
     assert list(tuned.history_.epoch) == [1, 2]
 
 
@@ -272,8 +279,114 @@ def test_a_layer_that_moves_though_it_is_frozen_stops_everything(class_folders, 
 
 
 def test_a_gradual_schedule_starts_with_the_head_alone(class_folders) -> None:
-    classifier = fit(class_folders(per_class=20), {"unfreeze": [("head", 1), ("conv_head", 1)]}, head="mlp", epochs=5)
+    classifier = fit(class_folders(per_class=20), {"unfreeze": [("head", 1), ("conv_head", 1)]})
     assert len(classifier.history_) == 2
+
+
+def test_the_epochs_of_the_head_come_first_in_the_history(folder, tmp_path) -> None:
+    frozen = fit(folder, method="frozen", head="mlp", epochs=3)
+    tuned = fit(folder, {"epochs": 2, "unfreeze": "conv_head"}, head="mlp", epochs=3, out=tmp_path / "model")
+    assert list(tuned.history_.stage) == ["head"] * 3 + ["finetune"] * 2
+    assert list(tuned.history_.epoch) == [1, 2, 3, 1, 2]
+    for name in frozen.history_:
+        assert tuned.history_[name][:3].tolist() == frozen.history_[name].tolist()
+    assert tuned.history_.learning_rate.isna().tolist() == [True] * 3 + [False] * 2
+    written = pd.read_csv(tmp_path / "model" / "history.csv")
+    pd.testing.assert_frame_equal(written, tuned.history_)
+
+
+def test_the_hash_of_what_was_frozen_is_that_of_the_pretrained_tensors(tuned, lite0) -> None:
+    gain = json.loads((model_folder(tuned) / "model.json").read_text())["finetuning"]["gain"]
+    own = [name for name, module in lite0.network.named_modules() if module._parameters]
+    kept = {
+        name: tensor for name, tensor in lite0.network.state_dict().items() if name.rpartition(".")[0] not in own[-4:]
+    }
+    assert gain["frozen_tensors"] == len(kept)
+    assert gain["frozen_hash"] == hash_tensors(kept)[:12]
+    after = weights(tuned)
+    assert gain["frozen_hash"] == hash_tensors({name: after[f"backbone.{name}"] for name in kept})[:12]
+
+
+def test_the_frozen_start_is_what_method_frozen_makes_of_the_same_options(folder, monkeypatch) -> None:
+    starts = []
+    monkeypatch.setattr(method, "finetune", lambda task, *arguments: starts.append(task) or task.start)
+    for options in ({}, {"views": 3, "augmentation": "standard"}):
+        start, frozen = (fit(folder, method=name, head="mlp", epochs=3, **options) for name in ("finetune", "frozen"))
+        assert starts[-1].start_views == options.get("views", 1)
+        assert (model_folder(start) / "model.onnx").read_bytes() == (model_folder(frozen) / "model.onnx").read_bytes()
+    assert len({json.dumps(identity(task)["start_views"]) for task in starts}) == 2
+
+
+# What fails, and what was forgotten
+
+EXPLODING = {"epochs": 2, "learning_rate": 100.0, "warmup": 0.0, "clip_norm": 0.0, "schedule": "constant"}
+
+
+def test_auto_keeps_the_frozen_backbone_when_fine_tuning_explodes(folder, frozen, fresh_cache) -> None:
+    kept = fit(folder, EXPLODING, method="auto", budget="10h")
+    (note,) = [note for note in kept.notes_ if "failed" in note]
+    assert note.startswith("Fine-tuning failed, and the frozen backbone is kept: the ")
+    assert "lower learning_rate (now 100)" in note
+    assert all(torch.equal(tensor, weights(frozen)[name]) for name, tensor in weights(kept).items())
+    assert kept.validation_.figures == frozen.validation_.figures
+    with pytest.raises(TrainingError, match=r"lower learning_rate \(now 100\)"):
+        fit(folder, EXPLODING)
+
+
+@pytest.mark.parametrize(("module", "place"), [(precision, "seconds_of_step"), (estimate, "seconds_of_step")])
+def test_short_memory_in_a_trial_is_explained_and_auto_keeps_the_frozen_backbone(
+    module, place: str, folder, frozen, fresh_cache, monkeypatch
+) -> None:
+    def fail(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(module, place, fail)
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)  # so that there is something to try
+    training = {"epochs": 1, "batch_size": 7}
+    kept = fit(folder, training, method="auto", budget="10h")
+    assert any("is kept: memory is short for batches of 7 pictures: lower batch_size" in note for note in kept.notes_)
+    assert all(torch.equal(tensor, weights(frozen)[name]) for name, tensor in weights(kept).items())
+    with pytest.raises(TrainingError, match="memory is short for batches of 7") as error:
+        fit(folder, training, budget="10h")
+    assert "checkpoint" not in str(error.value)
+
+
+def test_whoever_forgets_to_resume_is_told_and_loses_nothing(folder, fresh_cache, monkeypatch) -> None:
+    training = {"epochs": 3, "batch_size": 8, "unfreeze": "conv_head", "checkpoint_seconds": 0.0}
+    take_step, left = loop.take_step, [0]
+
+    def stop(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return take_step(*arguments)
+
+    said = []
+    for steps in (6, 1):  # of 4 an epoch
+        left[0], progress = steps, Progress()
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(loop, "take_step", stop)
+            ImageClassifier(method="finetune", image_size=64, precision="float32", training=training).fit(
+                folder, progress=progress
+            )
+        said.append([note for note in progress.notes if "--resume" in note])
+    assert said[0] == []
+    assert said[1] == [
+        "An earlier run of the same pictures and settings ended in epoch 2 of 3, unfinished: --resume (resume=True) "
+        "continues it. This run begins anew; the earlier checkpoint is kept until this run is further."
+    ]
+    progress = Progress()
+    ImageClassifier(method="finetune", image_size=64, precision="float32", training=training).fit(
+        folder, resume=True, progress=progress
+    )
+    assert any(note.startswith("Resumed in epoch 2 of 3") for note in progress.notes)
+    assert not list((fresh_cache / "runs").glob("*"))
+
+
+@pytest.mark.parametrize(("name", "advice"), [("auto", "choose method finetune"), ("finetune", "give none")])
+def test_a_budget_that_is_too_small_says_what_helps(name: str, advice: str, folder) -> None:
+    notes = fit(folder, {"epochs": 1}, method=name, budget=0).notes_
+    assert any(note.endswith(f"Raise the budget, or {advice}.") for note in notes)
 
 
 # auto
@@ -314,7 +427,7 @@ def test_other_budgets_are_explained(text: str) -> None:
     [
         (1, "none", True, 1),
         (1, "flip", True, 9),
-        (1, "flip", False, method.DEFAULT_VIEWS),
+        (1, "flip", False, sources.DEFAULT_VIEWS),
         (20, "flip", False, 9),
         (3, "flip", True, 3),
     ],
@@ -322,7 +435,7 @@ def test_other_budgets_are_explained(text: str) -> None:
 def test_augmentation_is_never_asked_for_in_vain(views: int, augmentation: str, pixels: bool, expected: int) -> None:
     how = FeatureSettings(views=views, augmentation=make_augmentation(augmentation))
     progress = Progress()
-    assert method.choose_views(how, 9, pixels=pixels, progress=progress).views == expected
+    assert sources.choose_views(how, 9, pixels=pixels, progress=progress).views == expected
     assert len(progress.notes) == (views == 1 and augmentation != "none")
 
 

@@ -14,6 +14,7 @@ import pytest
 
 FIT = """
 import json, sys
+from contextlib import contextmanager
 
 import torch
 
@@ -25,9 +26,19 @@ from headstart.learn.methods import finetune
 finetune.is_better = lambda new, old: True  # the fine-tuned weights are to be compared, however good they are
 
 class Printed(Progress):
+    @contextmanager
     def _shown(self, name, total, unit):
-        print("step", name, flush=True)
-        return super()._shown(name, total, unit)
+        if name != "train":
+            print("step", name, flush=True)
+        epochs = set()
+
+        def update(done, words=""):
+            epoch = words.split("/")[0]
+            if name == "train" and epoch not in epochs:
+                epochs.add(epoch)
+                print("step train", flush=True)
+
+        yield update
 
 data, out, resume = sys.argv[1], sys.argv[2], sys.argv[3] == "resume"
 training = dict(epochs=6, batch_size=4, unfreeze="blocks.5", mixup=0.3, cutmix=1.0, ema=0.9, schedule="plateau",
@@ -45,7 +56,7 @@ print(json.dumps(progress.notes))
 
 
 def start(data: Path, out: Path, cache: Path, resume: bool) -> subprocess.Popen[str]:
-    """Begin a fit in a process of its own; it prints each step as it begins."""
+    """Begin a fit in a process of its own; it prints each step as it begins, and `train` after an epoch's first."""
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", FIT, str(data), str(out), "resume" if resume else "anew"],
         env={**os.environ, "HEADSTART_CACHE": str(cache)},

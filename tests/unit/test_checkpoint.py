@@ -120,6 +120,22 @@ def test_a_run_that_is_complete_and_old_ones_leave_nothing_behind(folder) -> Non
     assert not folder.exists()
 
 
+def test_an_old_checkpoint_that_is_about_to_be_resumed_is_kept(folder) -> None:
+    checkpoint.save(folder, STATE)
+    for path in (folder, *folder.iterdir()):
+        os.utime(path, (0, 0))
+    checkpoint.discard_old(days=30, keep=folder)
+    assert checkpoint.exists(folder)
+
+
+def test_how_far_a_run_came_is_read_of_its_checkpoint_and_nothing_of_a_damaged_one(folder) -> None:
+    assert checkpoint.reached(folder) == (0, 0)
+    checkpoint.save(folder, {**STATE, "run": {"epoch": 3, "step_in_epoch": 7}})
+    assert checkpoint.reached(folder) == (3, 7)
+    damage_half(folder / checkpoint.FILE)
+    assert checkpoint.reached(folder) == (0, 0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_asks_and_a_second_one_interrupts(number) -> None:
     before = signal.getsignal(number)

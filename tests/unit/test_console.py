@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,18 +67,52 @@ def test_outside_a_terminal_an_epoch_is_one_line(capsys: pytest.CaptureFixture[s
     for name in ("extract", "train"):
         with progress.step(name, 7) as update:
             update(7)
-    progress.epoch({"epoch": 1, "loss": 0.5, "pictures_per_second": 70})
+    progress.epoch({"epoch": 1, "loss": 0.5, "pictures_per_second": 70}, 15)
     extracted, epoch = capsys.readouterr().err.splitlines()
     assert extracted.startswith("extract: 7 pictures in ")
-    assert epoch == "epoch  1  loss 0.500  70/s"
+    assert epoch == "epoch  1/15  loss 0.500  70/s"
 
 
 def test_an_epoch_of_a_model_of_several_labels_tells_what_the_best_is_chosen_by(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     row = {"epoch": 2, "loss": 0.3, "accuracy": 0.99, "val_loss": 0.4, "val_accuracy": 0.98}
-    ConsoleProgress().epoch({**row, "val_mean_average_precision": 0.5})
-    assert capsys.readouterr().err == "epoch  2  loss 0.300  val loss 0.400  val mean average precision 0.500\n"
+    ConsoleProgress().epoch({**row, "val_mean_average_precision": 0.5}, 3)
+    assert capsys.readouterr().err == "epoch 2/3  loss 0.300  val loss 0.400, mean average precision 0.500\n"
+
+
+def test_the_line_of_an_epoch_fits_a_window_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"epoch": 12, "loss": 0.3, "accuracy": 0.99, "val_loss": 0.4, "val_accuracy": 0.98}
+    ConsoleProgress().epoch({**row, "pictures_per_second": 1234.0}, 15)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "epoch 12/15  loss 0.300  accuracy 0.990  val loss 0.400, accuracy 0.980  1,234/s"
+    assert len(line) <= 80
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_in_a_window_the_words_of_a_step_take_the_place_of_its_name_and_time_left_is_beside_them() -> None:
+    code = (
+        "import time\n"
+        "from headstart.cli.console import ConsoleProgress\n"
+        "with ConsoleProgress().step('train', 1500) as update:\n"
+        "    for done in range(0, 900, 100):\n"
+        "        update(done, 'epoch 12/15  loss 0.412  accuracy 0.912')\n"
+        "        time.sleep(0.15)\n"
+    )
+    ours, theirs = os.openpty()
+    environment = {**os.environ, "COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux tells the end so
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0, shown
+    frames = re.split(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\n", shown.decode())
+    frame = [text for text in frames if "pictures/s" in text][-1]
+    assert re.fullmatch(r"epoch 12/15  loss 0\.412  accuracy 0\.912 .*\d+ pictures/s 0:00:\d\d *", frame)
+    assert len(frame.rstrip()) <= 80
 
 
 def test_a_table_cuts_no_name(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from headstart.core.errors import SettingError
-from headstart.learn.curves import TRAINING, VALIDATION, draw_curves
+from headstart.learn.curves import DIVIDER, TRAINING, VALIDATION, draw_curves
 from headstart.learn.loggers import make_logger
 
 HISTORY = [
@@ -58,6 +58,31 @@ def test_training_is_solid_and_validation_is_dashed(tmp_path: Path) -> None:
 
     assert gaps(TRAINING) <= 2  # the line and its sample in the legend
     assert gaps(VALIDATION) > 5
+
+
+def test_where_fine_tuning_begins_stands_a_line(tmp_path: Path) -> None:
+    rows = [{**row, "stage": "head"} for row in HISTORY[:4]] + [{**row, "stage": "finetune"} for row in HISTORY[:3]]
+    draw_curves(rows, tmp_path / "both.png")
+    drawn = pixels_of(tmp_path / "both.png", DIVIDER)
+    middle = drawn.shape[1] // 2
+    columns = [int(panel.sum(axis=0).argmax()) for panel in (drawn[:, :middle], drawn[:, middle:])]
+    heights = [int(panel.sum(axis=0).max()) for panel in (drawn[:, :middle], drawn[:, middle:])]
+    assert min(heights) > drawn.shape[0] // 8  # dotted, from top to bottom
+    for side, column in zip((0, middle), columns, strict=True):
+        line = np.flatnonzero(pixels_of(tmp_path / "both.png", TRAINING)[:, side : side + middle].any(axis=0))
+        # Of seven epochs between the fourth and the fifth: the way from 1 to 7 is six steps long.
+        assert (column - line.min()) / (line.max() - line.min()) == pytest.approx(3.5 / 6, abs=0.03)
+    for stage in ("head", "finetune"):
+        draw_curves([{**row, "stage": stage} for row in HISTORY], tmp_path / "one.png")
+        assert pixels_of(tmp_path / "one.png", DIVIDER).sum(axis=0).max() < 20
+
+
+def test_a_figure_that_only_fine_tuning_has_is_drawn_from_there_on(tmp_path: Path) -> None:
+    tuned = [{**row, "stage": "finetune", "val_mean_average_precision": 0.8} for row in HISTORY]
+    draw_curves([*({**row, "stage": "head"} for row in HISTORY), *tuned], tmp_path / "curves.png")
+    drawn = pixels_of(tmp_path / "curves.png", VALIDATION)
+    columns = np.flatnonzero(drawn[80:, : drawn.shape[1] // 2].any(axis=0))  # without the legend
+    assert columns.min() > drawn.shape[1] // 4
 
 
 def test_a_single_epoch_is_drawn_and_no_epoch_is_not(tmp_path: Path) -> None:

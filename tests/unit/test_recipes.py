@@ -266,6 +266,11 @@ def test_the_last_four_layers_that_have_parameters_can_be_shown_as_trainable() -
     assert told["trainable"] == 4 * (9 * 512 * 512 + 512)
 
 
+def test_of_a_schedule_that_freezes_again_what_it_trains_meanwhile_is_trainable() -> None:
+    told = outline("resnet18", "--unfreeze", "all=2,head=3", "--image-size", "64")
+    assert told["trainable"] == told["parameters"]
+
+
 def test_the_table_ends_with_the_totals() -> None:
     printed = CliRunner().invoke(summary.command, ["vgg16.keras", "--image-size", "64"], catch_exceptions=False).stdout
     assert "Total params: 14,714,688" in printed

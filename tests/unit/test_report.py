@@ -27,10 +27,11 @@ from headstart.core.slices import slices
 from headstart.learn.again import command, pinned
 from headstart.learn.features.extract import digest
 from headstart.learn.finetune.estimate import parse_seconds
+from headstart.learn.save import write_history
 from headstart.use.exporters.write import export_model
 from headstart.use.report import Material, finder, finish, of_model, report
 from headstart.use.report.charts import _edges
-from headstart.use.report.material import Measured, Said
+from headstart.use.report.material import Measured, Said, read_history
 from headstart.use.report.pictures import MOST, PER_CELL, choose_rows
 
 HOSTILE = ("<script>alert(1)</script>", "a\"b' onload=x&amp;", "\u202egnp.exe")
@@ -283,6 +284,7 @@ def test_what_moved_in_fine_tuning_and_the_curves_are_shown(few: list[str]) -> N
         {"stage": "head", "moved": 0.1234, "untouched": False},
     ]
     gain = {"frozen": 0.9, "finetuned": 0.95, "p": 0.2, "kept": True}
+    proof = {"epochs": 3, "frozen_tensors": 212, "frozen_hash": "0123456789ab"}
     history = tuple(
         {"epoch": n, "loss": 1 / n, "val_loss": 1.1 / n, "accuracy": 0.8, "val_accuracy": 0.7} for n in (1, 2, 3)
     )
@@ -293,6 +295,22 @@ def test_what_moved_in_fine_tuning_and_the_curves_are_shown(few: list[str]) -> N
     assert "from 90.0 % to 95.0 % (McNemar p = 0.2: chance alone can do that)" in words
     assert "validation" in words
     assert page.count("<svg") == 4
+    assert "fine-tuning" not in page.split("<svg")[1]
+    # A model of today says more.
+    described = describe(KINDS, finetuning={"gain": {**gain, **proof}, "moved": moved})
+    rows = [{**row, "stage": stage} for stage in ("head", "finetune") for row in history]
+    page = report(material(outcomes_of(few, KINDS), description=described, history=tuple(rows)))
+    words = text_of(page)
+    assert "chance alone can do that; the epoch was chosen on these pictures)" in words
+    assert "the 212 tensors that were to stay have the same hash after training as before, 0123456789ab…" in words
+    assert page.count("fine-tuning</text>") == 2
+
+
+def test_a_history_of_head_and_fine_tuning_is_read_as_it_was_written(tmp_path: Path) -> None:
+    head = {"epoch": 1, "stage": "head", "loss": 0.5}
+    tuned = {"epoch": 1, "stage": "finetune", "loss": 0.25, "seconds": 3.5}
+    write_history(tmp_path, [head, tuned])
+    assert read_history(tmp_path) == (head, tuned)
 
 
 def test_a_small_class_is_pointed_out(few: list[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.nn import functional
 
 from headstart.core.errors import CacheError, TrainingError
 from headstart.core.progress import Progress
+from headstart.learn.features.engines import choose_precision
 from headstart.learn.finetune import checkpoint, loop, precision
 from headstart.learn.finetune.loop import Job, Judged, Result, train
 from headstart.learn.finetune.loss import losses_of, scaled_weights, weights_of
@@ -200,7 +202,54 @@ def test_a_signal_saves_first_and_resume_continues_at_the_next_step(number, tmp_
     assert_bitwise_equal(result.best, whole.best)
 
 
+def test_a_run_that_begins_anew_leaves_a_checkpoint_that_is_further(tmp_path, monkeypatch) -> None:
+    whole = run(EVERYTHING)
+    take_step = loop.take_step
+
+    def stop_after(steps: int) -> None:
+        left = [steps]
+
+        def killed(*arguments):
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return take_step(*arguments)
+
+        monkeypatch.setattr(loop, "take_step", killed)
+
+    reached = []
+    for steps in (12, 3, 14):  # of 5 an epoch
+        stop_after(steps)
+        with pytest.raises(Killed):
+            run(EVERYTHING, folder=tmp_path)
+        reached.append(checkpoint.reached(tmp_path))
+    assert reached == [(2, 2), (2, 2), (2, 4)]
+    monkeypatch.undo()
+    resumed = run(EVERYTHING, folder=tmp_path, resume=True)
+    assert resumed.resumed_at == 2
+    assert_bitwise_equal(resumed.best, whole.best)
+
+
 # What the loop does
+
+
+def test_progress_shows_all_epochs_as_one_and_says_which_with_its_loss_and_accuracy_so_far() -> None:
+    class Watched(Progress):
+        @contextmanager
+        def _shown(self, name, total, unit):
+            steps.append((name, total))
+            yield lambda done, words="": shown.append((done, words))
+
+        def epoch(self, row, epochs):
+            lines.append((row["epoch"], epochs, len(shown)))
+
+    steps, shown, lines = [], [], []
+    result = run(replace(EVERYTHING, epochs=2), progress=Watched())
+    assert steps == [("train", 2 * COUNT)]
+    assert [done for done, _ in shown] == [4, 8, 12, 16, 21, 25, 29, 33, 37, 42]
+    assert lines == [(1, 2, 5), (2, 2, 10)]
+    for (_, words), row in zip((shown[4], shown[9]), result.history, strict=True):
+        assert words == f"epoch {row['epoch']}/2  loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}"
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -402,6 +451,18 @@ def test_a_learning_rate_far_too_high_is_explained_and_no_checkpoint_is_lost(tmp
     assert (tmp_path / checkpoint.FILE).read_bytes() == before
 
 
+def test_a_checkpoint_is_said_to_be_kept_only_where_there_is_one(tmp_path, monkeypatch) -> None:
+    job = make_job()
+    job.train.maps[:] = np.nan
+    for folder in (None, tmp_path / "none"):
+        with pytest.raises(TrainingError, match="the loss became nan") as error:
+            run(EVERYTHING, job=job, folder=folder)
+        assert "checkpoint" not in str(error.value)
+    run(EVERYTHING, folder=tmp_path / "one")
+    with pytest.raises(TrainingError, match=r"the loss became nan.*\. The last checkpoint is kept\.$"):
+        run(EVERYTHING, job=job, folder=tmp_path / "one")
+
+
 @pytest.mark.parametrize("what", ["inputs", "gradient", "validation"])
 def test_what_is_not_a_number_is_told_before_any_weight_becomes_one(what: str, monkeypatch) -> None:
     job = make_job()
@@ -462,6 +523,18 @@ def test_the_faster_precision_is_found_once_and_then_remembered(fresh_cache, mon
     assert len(asked) == 2
     assert precision.choose("auto", job.network, inputs, cpu, "run-b") == "float32"
     assert precision.choose("float32", job.network, inputs, cpu, "run-a") == "float32"
+
+
+def test_a_card_that_only_emulates_bfloat16_trains_and_extracts_in_float32(monkeypatch) -> None:
+    for native in (True, False):
+        monkeypatch.setattr(
+            torch.cuda,
+            "is_bf16_supported",
+            lambda including_emulation=True, native=native: including_emulation or native,
+        )
+        expected = "bfloat16" if native else "float32"
+        assert precision.candidates("auto", torch.device("cuda")) == (expected,)
+        assert choose_precision("auto", "cuda") == expected
 
 
 def test_the_trial_changes_neither_network_nor_random_state(fresh_cache, monkeypatch) -> None:

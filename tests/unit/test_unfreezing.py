@@ -179,6 +179,12 @@ def test_a_later_phase_may_freeze_again(efficientnet: Backbone) -> None:
 # Parameter groups
 
 
+def test_everything_of_a_schedule_that_freezes_again_is_all_that_learns_in_some_phase(efficientnet: Backbone) -> None:
+    layers = plan(efficientnet, [("all", 2), ("head", 3)])
+    apply_phase(efficientnet, layers.everything(), batch_norm="frozen")
+    assert learning(efficientnet) == {name for name, _ in efficientnet.network.named_parameters()}
+
+
 def test_each_learning_parameter_is_in_one_group_and_no_frozen_one(backbone: Backbone) -> None:
     head = nn.Linear(backbone.num_features, 2)
     wanted = [("head", 1), (1, 1), (STAGES[backbone.name], 1)]

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from headstart.core.progress import Progress
+from headstart.core.progress import Progress, Update
 from headstart.core.text import shown, shown_lines
 
-# Steps that every epoch runs anew: its own line tells of them.
+# Steps of several epochs: the epochs' own lines tell of them.
 _OF_EPOCHS = ("train",)
-_EPOCH = {"loss": "loss", "accuracy": "accuracy", "val_loss": "val loss", "val_accuracy": "val accuracy"}
+# Of training, then of validation.
+_EPOCH = (("loss", "accuracy"), ("val_loss", "val_accuracy"))
 # With several labels: their accuracy is high whatever is learned, and the best epoch is chosen by this.
-_EPOCH_OF_LABELS = {"loss": "loss", "val_loss": "val loss", "val_mean_average_precision": "val mean average precision"}
+_EPOCH_OF_LABELS = (("loss",), ("val_loss", "val_mean_average_precision"))
 
 
 class ConsoleProgress(Progress):
@@ -38,18 +39,22 @@ class ConsoleProgress(Progress):
         whole = not self._console.is_terminal
         self._console.print(f"note: {shown_lines(text)}", style="yellow", markup=False, soft_wrap=whole)
 
-    def epoch(self, row: Mapping[str, float]) -> None:
+    def epoch(self, row: Mapping[str, float], epochs: int) -> None:
         """Show one line of an epoch: its number, losses, what the best epoch is chosen by, pictures a second."""
-        if not self._quiet:
-            parts = [f"epoch {row['epoch']:>2.0f}"]  # all of it fits 80 columns
-            columns = _EPOCH_OF_LABELS if "val_mean_average_precision" in row else _EPOCH
-            parts += [f"{words} {row[name]:.3f}" for name, words in columns.items() if name in row]
-            if "pictures_per_second" in row:
-                parts.append(f"{row['pictures_per_second']:,.0f}/s")
-            self._console.print("  ".join(parts), markup=False, soft_wrap=True)
+        if self._quiet:
+            return
+        parts = [f"epoch {row['epoch']:>{len(str(epochs))}.0f}/{epochs}"]  # all of it fits 80 columns
+        training, validation = _EPOCH_OF_LABELS if "val_mean_average_precision" in row else _EPOCH
+        parts += [f"{name} {row[name]:.3f}" for name in training if name in row]
+        judged = [f"{name[4:].replace('_', ' ')} {row[name]:.3f}" for name in validation if name in row]
+        if judged:
+            parts.append(f"val {', '.join(judged)}")
+        if "pictures_per_second" in row:
+            parts.append(f"{row['pictures_per_second']:,.0f}/s")
+        self._console.print("  ".join(parts), markup=False, soft_wrap=True)
 
     @contextmanager
-    def _shown(self, name: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
+    def _shown(self, name: str, total: int | None, unit: str) -> Iterator[Update]:
         from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
         from rich.text import Text
@@ -61,7 +66,7 @@ class ConsoleProgress(Progress):
         if self._quiet or not self._console.is_terminal:
             start, done_last = time.perf_counter(), 0
 
-            def remember(done: int) -> None:
+            def remember(done: int, words: str = "") -> None:
                 nonlocal done_last
                 done_last = done
 
@@ -70,10 +75,12 @@ class ConsoleProgress(Progress):
                 seconds = time.perf_counter() - start
                 self._console.print(f"{name}: {done_last:,} {unit} in {seconds:.1f} s", markup=False)
             return
-        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn()]
+        # Where words say how far it is, they need the room.
+        count = [BarColumn(10)] if name in _OF_EPOCHS else [BarColumn(), MofNCompleteColumn()]
+        columns = [TextColumn("{task.description}", markup=False), *count, Rate(), TimeRemainingColumn()]
         with Bars(*(columns if total else columns[:1]), console=self._console, transient=True) as bars:
             task = bars.add_task(name, total=total)
-            yield lambda done: bars.update(task, completed=done)
+            yield lambda done, words="": bars.update(task, completed=done, description=words or name)
 
 
 def number(figure: dict[str, float] | None) -> str:

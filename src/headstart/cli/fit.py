@@ -159,7 +159,6 @@ def command(
     logged: list[float] = []
 
     def on_epoch(row: dict[str, float]) -> None:
-        progress.epoch(row)
         if logger is not None:
             logger(row)
         logged.append(row["epoch"])
@@ -169,7 +168,8 @@ def command(
     classifier.fit(data, out=target, resume=resume, progress=progress, on_epoch=on_epoch, finish=finish)
     if logger is not None and not logged:  # the epochs of a head on frozen features take milliseconds
         for row in classifier.history_.to_dict("records"):
-            logger(row)
+            if row.get("stage") != "head":  # of a fine-tuning that was resumed when all its epochs were done
+                logger(row)
     result = summary(classifier, target)
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))

@@ -79,8 +79,8 @@ def _of_backbone(
     backbone = load_backbone(name, image_size=image_size, pooling=pooling, blank=True)
     freeze(backbone.network)
     if unfreeze is not None:
-        # Of a gradual schedule the last phase: by then everything that will learn does.
-        apply_phase(backbone, plan(backbone, unfreeze).phases[-1], batch_norm="frozen")
+        # Of a gradual schedule all that learns in some phase.
+        apply_phase(backbone, plan(backbone, unfreeze).everything(), batch_norm="frozen")
     return summary(backbone)
 
 

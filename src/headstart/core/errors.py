@@ -53,7 +53,7 @@ class CacheError(HeadstartError):
 
 
 class TrainingError(HeadstartError):
-    """Training cannot go on; the message says what to change. The last checkpoint is kept."""
+    """Training cannot go on; the message says what to change, and whether a checkpoint is kept."""
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str], listing: str) -> SettingError:

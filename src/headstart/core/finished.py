@@ -33,7 +33,7 @@ class Finished:
     predictor: Predictor
     evaluation: Evaluation
     outcomes: Outcomes
-    history: tuple[dict[str, float], ...]
+    history: tuple[dict[str, Any], ...]
     set_aside: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
     network: Any = None

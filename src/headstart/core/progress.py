@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
+
+
+class Update(Protocol):
+    """Tells how far a step has come."""
+
+    def __call__(self, done: int, words: str = "") -> None:
+        """Say how many are done, and a few words that take the place of the step's name."""
+        ...
 
 
 class Progress:
@@ -20,7 +29,7 @@ class Progress:
         self.notes: list[str] = []
 
     @contextmanager
-    def step(self, name: str, total: int | None = None, unit: str = "pictures") -> Iterator[Callable[[int], None]]:
+    def step(self, name: str, total: int | None = None, unit: str = "pictures") -> Iterator[Update]:
         """Time a named step; call what it gives with the number of `unit` done so far."""
         start = time.perf_counter()
         try:
@@ -33,6 +42,14 @@ class Progress:
         """Tell the user one sentence."""
         self.notes.append(text)
 
+    def epoch(self, row: Mapping[str, float], epochs: int) -> None:
+        """Tell the user of an epoch that is done.
+
+        Args:
+            row: Its number from 1 (`epoch`), and its figures by name.
+            epochs: How many there will be.
+        """
+
     @contextmanager
-    def _shown(self, name: str, total: int | None, unit: str) -> Iterator[Callable[[int], None]]:
-        yield lambda done: None
+    def _shown(self, name: str, total: int | None, unit: str) -> Iterator[Update]:
+        yield lambda done, words="": None

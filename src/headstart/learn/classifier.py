@@ -80,7 +80,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         test_: Figures of the saved model on the untouched test pictures, or over cross-validation (`evaluated_by_`).
         validation_: Figures on the validation pictures of the head that had not seen them, or None.
         evaluated_by_: `test pictures` or `repeated cross-validation`.
-        history_: DataFrame with a row an epoch; empty for heads without epochs.
+        history_: DataFrame with a row an epoch; empty for heads without epochs. After fine-tuning the column `stage`
+            says of what, `head` or `finetune`; each counts its own epochs.
         chosen_: Hyper-parameters that were chosen.
         counts_, set_aside_, kept_together_: What became of the pictures.
         seconds_: Wall time by step.
@@ -270,8 +271,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             progress.note(warning)
         for hint in parameters.hints(self):
             progress.note(hint)
-        # Fine-tuning reads its views in parts, and begins with a head on the plain ones.
-        views = parameters.feature_settings(self).views if self.method == "frozen" else 1
+        # Fine-tuning reads its views in parts, but begins with a head on all of them.
+        views = parameters.feature_settings(self).views
         check_memory(len(prepared.training_rows()), views, backbone.num_features)
         trained = self._train(prepared, backbone, progress, resume, on_epoch)
         confident = make_confident(
@@ -330,6 +331,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             class_weight=class_weight,
             seed=self.seed,
             budget=None if budget is None else parse_seconds(budget),
+            auto=self.method == "auto",
             resume=resume,
             progress=progress,
             on_epoch=on_epoch,

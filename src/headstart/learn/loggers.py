@@ -89,7 +89,7 @@ def _failures_are_told(kind: str) -> Iterator[None]:
 
 
 def _values(row: Mapping[str, float]) -> list[tuple[str, float]]:
-    return [(name, float(value)) for name, value in row.items() if name != "epoch"]
+    return [(name, float(value)) for name, value in row.items() if name not in ("epoch", "stage")]
 
 
 def _import(module: str, extra: str) -> Any:

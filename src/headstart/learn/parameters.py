@@ -52,8 +52,8 @@ def feature_settings(given: ImageClassifier) -> FeatureSettings:
 def _views(given: ImageClassifier, augmentation: Augmentation) -> int:
     """Return the views of each training picture; fine-tuning, which knows its cut, chooses where 1 is returned."""
     from headstart.learn.augment import Augmentation
+    from headstart.learn.finetune.source import DEFAULT_VIEWS
     from headstart.learn.heads import MLPHead
-    from headstart.learn.methods.finetune import DEFAULT_VIEWS
 
     if given.views is not None:
         return int(given.views)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,11 +174,11 @@ def measure(
     return evaluate(outcomes.targets, named, predictor.classes, thresholds=cuts, seed=seed), outcomes
 
 
-def write_history(folder: Path, history: Sequence[dict[str, float]]) -> None:
-    """Write `history.csv`, one row an epoch, where there are epochs."""
+def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """Write `history.csv`, one row an epoch, where there are epochs; a figure that a row does not have stays empty."""
     if history:
         with (folder / "history.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(history[0]))
+            writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(name for row in history for name in row)))
             writer.writeheader()
             writer.writerows(history)
 

@@ -114,7 +114,9 @@ def choose_precision(precision: str, device: str) -> Precision:
     if precision == "auto":
         if device == "cpu":
             return "bfloat16" if has_bfloat16() else "float32"
-        return "bfloat16" if device.startswith("cuda") and torch.cuda.is_bf16_supported() else "float32"
+        # Without emulation: older cards than Ampere know bfloat16, but are slow in it.
+        there = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if there else "float32"
     if precision == "float32":
         return "float32"
     if precision == "bfloat16":

@@ -20,20 +20,31 @@ from headstart.core import settings
 from headstart.core.errors import CacheError
 
 FILE = "checkpoint.pt"
-# Raise it when the meaning of a checkpoint changes: older ones are then ignored.
-FORMAT = 1
+# Raise it when the meaning of a checkpoint, or what a step does, changes: older ones are then ignored.
+FORMAT = 2
 KEEP_DAYS = 30
 
 
 def run_folder(identity: dict[str, Any]) -> Path:
     """Return the folder of a run's checkpoint in the cache; the same data and settings give the same folder."""
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:24]
+    digest = hashlib.sha256(
+        json.dumps({**identity, "format": FORMAT}, sort_keys=True, default=str).encode()
+    ).hexdigest()[:24]
     return _runs() / digest
 
 
 def exists(folder: Path) -> bool:
     """Whether there is a checkpoint in the folder."""
     return (folder / FILE).is_file()
+
+
+def reached(folder: Path) -> tuple[int, int]:
+    """Return the next epoch and step, both from 0, of the checkpoint in the folder; zeros where none can be read."""
+    try:
+        run = torch.load(folder / FILE, weights_only=True, map_location="cpu", mmap=True)["run"]
+        return int(run["epoch"]), int(run["step_in_epoch"])
+    except Exception:  # there is none, or it is damaged: torch raises many kinds
+        return 0, 0
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
@@ -88,9 +99,16 @@ def discard(folder: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def discard_old(days: float = KEEP_DAYS) -> None:
-    """Delete the checkpoints of runs that nobody has continued for some days, so that they do not fill the disk."""
+def discard_old(days: float = KEEP_DAYS, keep: Path | None = None) -> None:
+    """Delete the checkpoints of runs that nobody has continued for some days, so that they do not fill the disk.
+
+    Args:
+        days: How many.
+        keep: The folder of a run that is about to go on, however old its checkpoint is.
+    """
     for folder in _runs().glob("*"):
+        if folder == keep:
+            continue
         try:
             newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
         except OSError:  # vanished meanwhile

@@ -15,10 +15,10 @@ from headstart.core.errors import SettingError
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.learn.features.extract import FeatureSettings, open_engine
-from headstart.learn.finetune.loop import as_inputs, own_random_state
 from headstart.learn.finetune.precision import candidates, seconds_of_step
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import LiveSource, Pictures
+from headstart.learn.finetune.tensors import as_inputs, own_random_state
 from headstart.learn.finetune.unfreezing import Plan, apply_phase
 from headstart.networks import Backbone, faster, suffix
 
@@ -56,7 +56,7 @@ def seconds_needed(
     Args:
         backbone: Is not changed.
         head: Features -> logits; is not changed.
-        layers: Where the backbone is cut and what learns; the last phase, which trains most, is measured.
+        layers: Where the backbone is cut and what learns; measured is a step in which all of it does.
         settings: Complete settings.
         how: Views, augmentation, device and precision.
         train: The training pictures.
@@ -64,13 +64,15 @@ def seconds_needed(
     """
     # On a copy, and silently: what the engine has to say is said when it is opened in earnest.
     trial = replace(backbone, network=copy.deepcopy(backbone.network))
-    apply_phase(trial, layers.phases[-1], batch_norm=settings.batch_norm)
+    apply_phase(trial, layers.everything(), batch_norm=settings.batch_norm)
     pixels = layers.cut == backbone.stages[0]
     engine = None
     if not pixels:
         engine, _ = open_engine(train.paths[:BATCH_SIZE], trial, how, layers.cut, Progress())
     source = LiveSource(train, trial, how, engine)
-    rows = np.array_split(np.arange(min(PICTURES, len(train.paths))), -(-PICTURES // BATCH_SIZE))
+    # No more than a batch: where a trial does not fit into memory, training does not either.
+    pictures = min(PICTURES, len(train.paths), max(2, settings.batch_size))
+    rows = np.array_split(np.arange(pictures), -(-PICTURES // BATCH_SIZE))
     rows = [part for part in rows if len(part)]
     once, inputs = float("inf"), np.empty(0)
     for _ in range(REPEATS):

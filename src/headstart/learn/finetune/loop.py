@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,23 +18,29 @@ import numpy as np
 import torch
 from torch import nn
 
-from headstart.core.errors import CacheError, TrainingError
+from headstart.core.errors import CacheError
 from headstart.core.labels import mean_average_precision
 from headstart.core.progress import Progress
 from headstart.learn.finetune import checkpoint
+from headstart.learn.finetune.failures import check_finite, failures_are_explained
 from headstart.learn.finetune.loss import count_right, losses_of, weights_of
 from headstart.learn.finetune.mixing import mix
 from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.schedule import factor
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import Source
-from headstart.learn.finetune.tensors import Tensors, clone, copy_tensors, update_average
+from headstart.learn.finetune.tensors import (
+    Tensors,
+    as_inputs,
+    clone,
+    copy_tensors,
+    own_random_state,
+    seed_step,
+    update_average,
+)
 
-# Guessing among a million classes gives ln(1,000,000) = 14. Compared without class weights, which may be any numbers.
-EXPLODED = 50.0
 PLATEAU_EPOCHS = 2
 VALIDATION_BATCH = 64
-_KEPT = "The last checkpoint is kept."
 _STOPPED = "The same command with --resume (resume=True) continues the fine-tuning from here."
 
 OnEpoch = Callable[[dict[str, float]], None]
@@ -93,6 +98,11 @@ class Run:
     best_score: float = -1.0
     history: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def where(self) -> str:
+        """The next step, as people count."""
+        return f"epoch {self.epoch + 1}, step {self.step_in_epoch + 1}"
+
     def add(self, loss: float, right: float, pictures: int, seconds: float) -> None:
         """Count a step."""
         self.step_in_epoch += 1
@@ -129,7 +139,7 @@ def train(
         seed: Of order, dropout and mixing.
         folder: Where checkpoints go; None writes none.
         resume: Whether to continue from a checkpoint in `folder`.
-        progress: Is shown the pictures of each epoch.
+        progress: Is shown the pictures of all epochs, and told of each epoch.
         on_epoch: Called with each epoch's row.
 
     Raises:
@@ -145,43 +155,41 @@ def train(
     found = continued(folder, network, optimizer, epochs, progress) if resume and folder is not None else None
     run, average, best = found or (run, average, best)
     resumed_at, saved_at = run.epoch if found else None, time.monotonic()
+    # A run that begins anew takes the steps of an earlier one of the same identity, so the checkpoint of that one is
+    # left until this one is further: whoever forgot to resume, and stops, has lost nothing.
+    ahead = (0, 0) if resume or folder is None else checkpoint.reached(folder)
 
     def save() -> None:
         nonlocal saved_at
-        if folder is not None:
+        if folder is not None and (run.epoch, run.step_in_epoch) >= ahead:
             state = {"run": vars(run), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
             checkpoint.save(folder, {**state, "average": average, "best": best})
         saved_at = time.monotonic()
 
-    with checkpoint.stop_between_steps() as should_stop, own_random_state(), short_memory_is_explained(settings):
+    def after_step() -> None:
+        said = f"epoch {run.epoch + 1}/{epochs}  loss {run.loss_sum / run.seen:.3f}"
+        # With several labels the accuracy is high whatever is learned.
+        said += "" if job.loss == "sigmoid" else f"  accuracy {run.right / run.seen:.3f}"
+        update(run.epoch * count + run.seen, said)
+        stop = should_stop()
+        if stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
+            save()
+        if stop:
+            raise KeyboardInterrupt(_STOPPED)
+
+    with (
+        checkpoint.stop_between_steps() as should_stop,
+        own_random_state(),
+        failures_are_explained(settings, folder),
+        progress.step("train", epochs * count) as update,
+    ):
         while run.epoch < epochs and not (settings.patience and run.since_best >= settings.patience):
-            job.start_epoch(run.epoch)
-            network.train()
-            batches = batches_of_epoch(count, settings.batch_size, seed, run.epoch)
-            rest = batches[run.step_in_epoch :]
-            with progress.step("train", count) as update:
-                began = time.perf_counter()
-                for rows, inputs in zip(rest, job.train.batches(rest, run.epoch), strict=True):
-                    step = run.epoch * len(batches) + run.step_in_epoch
-                    rate = factor(settings, step, epochs * len(batches), len(batches), run.plateau)
-                    for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                        group["lr"] = peak * rate
-                    seed_step(seed, step)
-                    loss, right = take_step(job, settings, optimizer, inputs, rows, run)
-                    update_average(average, network, settings.ema)
-                    now = time.perf_counter()
-                    run.add(loss, right, len(rows), now - began)
-                    began = now
-                    update(run.seen)
-                    stop = should_stop()
-                    if stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
-                        save()
-                    if stop:
-                        raise KeyboardInterrupt(_STOPPED)
+            train_epoch(job, settings, optimizer, peaks, run, average, seed, after_step)
             row = finish_epoch(job, settings, run, average, optimizer.param_groups[0]["lr"])
             if run.since_best == 0:
                 best = clone(average) if average else copy_tensors(network)
             save()
+            progress.epoch(row, epochs)
             if on_epoch is not None:
                 on_epoch(row)
             if should_stop():
@@ -189,6 +197,47 @@ def train(
     if run.epoch < epochs:
         progress.note(f"Stopped after epoch {run.epoch}: no better validation for {settings.patience} epochs.")
     return Result(best, tuple(run.history), resumed_at)
+
+
+def train_epoch(
+    job: Job,
+    settings: TrainingSettings,
+    optimizer: torch.optim.Optimizer,
+    peaks: list[float],
+    run: Run,
+    average: Tensors,
+    seed: int,
+    after_step: Callable[[], None],
+) -> None:
+    """Take the steps of an epoch that are left.
+
+    Args:
+        job: What is trained on what.
+        settings: Complete settings, with a precision.
+        optimizer: Of the job's groups.
+        peaks: Their learning rates at the peak.
+        run: Where the run is; is moved on by each step.
+        average: The averaged weights, or nothing; are moved on too.
+        seed: Of order, dropout and mixing.
+        after_step: Called after each.
+    """
+    job.start_epoch(run.epoch)
+    job.network.train()
+    batches = batches_of_epoch(len(job.targets), settings.batch_size, seed, run.epoch)
+    steps, rest = int(settings.epochs or 1) * len(batches), batches[run.step_in_epoch :]
+    began = time.perf_counter()
+    for rows, inputs in zip(rest, job.train.batches(rest, run.epoch), strict=True):
+        step = run.epoch * len(batches) + run.step_in_epoch
+        rate = factor(settings, step, steps, len(batches), run.plateau)
+        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+            group["lr"] = peak * rate
+        seed_step(seed, step)
+        loss, right = take_step(job, settings, optimizer, inputs, rows, run)
+        update_average(average, job.network, settings.ema)
+        now = time.perf_counter()
+        run.add(loss, right, len(rows), now - began)
+        began = now
+        after_step()
 
 
 def take_step(
@@ -211,13 +260,13 @@ def take_step(
     with torch.autocast(job.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
         logits = job.network(mixed_x).float()
     losses = losses_of(logits, mixed_y, job.loss, settings.label_smoothing)
-    check_finite("loss", float(losses.detach().mean()), run, settings)
+    check_finite("loss", float(losses.detach().mean()), run.where, settings)
     loss = (losses * weights_of(mixed_y, job.class_weights)).mean()
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     learning = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     norm = nn.utils.clip_grad_norm_(learning, settings.clip_norm or math.inf)
-    check_finite("gradient", float(norm), run, settings)
+    check_finite("gradient", float(norm), run.where, settings)
     optimizer.step()
     return float(loss.detach()), count_right(logits, y, job.loss)
 
@@ -231,7 +280,7 @@ def finish_epoch(
         TrainingError: The validation loss is not a number.
     """
     judged = validate(job, average)
-    check_finite("validation loss", judged.unweighted_loss, run, settings)
+    check_finite("validation loss", judged.unweighted_loss, run.where, settings)
     row = {
         "epoch": run.epoch + 1,
         "loss": run.loss_sum / run.seen,
@@ -302,18 +351,6 @@ def validation_logits(job: Job) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         yield torch.from_numpy(rows).to(job.device), logits
 
 
-def check_finite(what: str, value: float, run: Run, settings: TrainingSettings) -> None:
-    """Raise TrainingError if a loss or gradient is not a number, or a loss is far above what guessing gives."""
-    if math.isfinite(value) and (value <= EXPLODED or "loss" not in what):
-        return
-    became = f"rose to {value:.3g}" if math.isfinite(value) else f"became {value}"
-    raise TrainingError(
-        f"the {what} {became} in epoch {run.epoch + 1}, step {run.step_in_epoch + 1}: lower learning_rate "
-        f"(now {settings.learning_rate:g}) and backbone_learning_rate (now {settings.backbone_learning_rate:g}), "
-        f"or set clip_norm (now {settings.clip_norm:g}). {_KEPT}"
-    )
-
-
 def continued(
     folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, progress: Progress
 ) -> tuple[Run, Tensors, Tensors] | None:
@@ -353,46 +390,3 @@ def batches_of_epoch(count: int, size: int, seed: int, epoch: int) -> list[np.nd
     if len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
     return np.split(order, starts[1:])
-
-
-def seed_step(seed: int, step: int) -> None:
-    """Seed torch's global generators, which dropout and mixing draw from, for one step."""
-    torch.manual_seed(int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]) >> 1)
-
-
-def as_inputs(inputs: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return inputs as a tensor; maps of activations in the memory order in which convolutions are fastest.
-
-    It is a copy, in memory aligned as torch does it: matrix products may differ in their last digits with alignment,
-    and a resumed run must not.
-    """
-    tensor = torch.from_numpy(inputs)
-    maps = inputs.ndim == 4 and inputs.dtype != np.uint8
-    return tensor.clone(memory_format=torch.channels_last if maps else torch.contiguous_format).to(device)
-
-
-@contextmanager
-def own_random_state() -> Iterator[None]:
-    """Leave torch's global generator as it was found."""
-    state = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
-
-
-@contextmanager
-def short_memory_is_explained(settings: TrainingSettings) -> Iterator[None]:
-    """Turn the errors of an allocation that failed into a TrainingError."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # CUDA has a class of its own (a RuntimeError); on the processor torch has only a text.
-        text = str(error)
-        short = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
-        if not (short or "out of memory" in text or "not enough memory" in text):
-            raise
-        raise TrainingError(
-            f"memory is short for batches of {settings.batch_size} pictures: lower batch_size, or unfreeze less. "
-            f"{_KEPT}"
-        ) from error

@@ -13,7 +13,7 @@ from torch import nn
 from headstart.core import settings
 from headstart.core.replacing import new_file
 from headstart.core.runtime import has_bfloat16
-from headstart.learn.finetune.loop import as_inputs, own_random_state
+from headstart.learn.finetune.tensors import as_inputs, own_random_state
 
 TRIAL_STEPS = 3
 
@@ -50,8 +50,8 @@ def candidates(wanted: str, device: torch.device) -> tuple[str, ...]:
     """Return the precisions among which `choose` has a trial decide; it is only one where nothing is to be decided."""
     if wanted != "auto":
         return (wanted,)
-    if device.type == "cuda":
-        return ("bfloat16",) if torch.cuda.is_bf16_supported() else ("float32",)
+    if device.type == "cuda":  # without emulation: older cards than Ampere know bfloat16, but are slow in it
+        return ("bfloat16",) if torch.cuda.is_bf16_supported(including_emulation=False) else ("float32",)
     return ("float32", "bfloat16") if device.type == "cpu" and has_bfloat16() else ("float32",)
 
 

@@ -17,6 +17,7 @@ from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.core.runtime import cores
+from headstart.learn.augment import Augmentation
 from headstart.learn.features.extract import (
     Features,
     FeatureSettings,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from headstart.learn.features.engines import Engine
     from headstart.networks import Backbone
 
+DEFAULT_VIEWS = 4
 # LMDB keeps arrays of this size in pages of their own.
 _PAGE = 4096
 
@@ -125,6 +127,19 @@ class LiveSource:
             return see(path, digest, [view], self.backbone, self.how)[0]
         except ImageError as error:
             raise DataError(f"{path} changed or became unreadable during the run: {error}") from None
+
+
+def choose_views(how: FeatureSettings, epochs: int, *, pixels: bool, progress: Progress) -> FeatureSettings:
+    """Return the settings with the number of views that training uses.
+
+    Views beyond the epochs are never seen. One view is the plain picture: where augmentation is wanted there are as
+    many views as epochs on pixels, which costs nothing, and else `DEFAULT_VIEWS`, which take turns.
+    """
+    if how.views > 1 or how.augmentation == Augmentation():
+        return replace(how, views=min(how.views, epochs))
+    views = epochs if pixels else min(epochs, DEFAULT_VIEWS)
+    progress.note(f"Each training picture is seen in {views} views, which take turns over {epochs} epochs.")
+    return replace(how, views=views)
 
 
 def open_sources(

@@ -55,6 +55,10 @@ class Plan:
         """Return all modules that learn in some phase."""
         return frozenset(name for phase in self.phases for name in phase.modules)
 
+    def everything(self) -> Phase:
+        """Return all that learns in some phase as one: a schedule may freeze again what it has unfrozen."""
+        return Phase(0, tuple(sorted(self.modules())))
+
 
 def plan(backbone: Backbone, wanted: Unfreeze) -> Plan:
     """Return the plan for an `unfreeze` setting.

@@ -22,7 +22,8 @@ class Trained:
         chosen: Hyper-parameters that were chosen, by name.
         validation: Figures on the validation pictures, of the head that had not seen them; None without any.
         cross_validation: Figures over repeated cross-validation, where the data are too few for a test set.
-        history: One row an epoch, for methods that have epochs.
+        history: One row an epoch, for methods that have epochs; after fine-tuning `stage` says of what, `head` or
+            `finetune`.
         features: Precision, engine and number of features computed.
         held_out: What the head that was judged said of pictures it had not seen: of the validation pictures or, where
             the data are too few, of all by cross-validation; None without any.
@@ -39,7 +40,7 @@ class Trained:
     chosen: dict[str, Any]
     validation: Evaluation | None
     cross_validation: Evaluation | None
-    history: tuple[dict[str, float], ...]
+    history: tuple[dict[str, Any], ...]
     features: dict[str, Any]
     held_out: Outcomes | None
     crossed: Outcomes | None

@@ -5,10 +5,11 @@ matplotlib draws; colours are written as CSS variables afterwards, so that dark 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,28 +26,37 @@ _VARIABLES = {INK: "ink", SOFT: "soft", GRID: "grid", FIRST: "first", SECOND: "s
 PANELS = {"accuracy": "Accuracy", "mean_average_precision": "Mean average precision", "loss": "Loss"}
 
 
-def curves(history: Sequence[Mapping[str, float]]) -> dict[str, str]:
-    """Return the main figure and the loss by epoch, a chart each, training solid and validation dashed, if any."""
-    found = {}
+def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the main figure and the loss by epoch, a chart each, training solid and validation dashed, if any.
+
+    Epochs are counted through; where those of the head end and those of fine-tuning begin stands a line.
+    """
+    found, columns = {}, {name for row in history for name in row}
     for key, title in PANELS.items():
-        if key == "accuracy" and history and "val_mean_average_precision" in history[0]:
+        if key == "accuracy" and "val_mean_average_precision" in columns:
             continue  # of several labels it is the share of all labels, which is high whatever is learned
-        if history and {key, f"val_{key}"} & set(history[0]):
+        if {key, f"val_{key}"} & columns:
             found[title] = _curve(history, key)
     return found
 
 
-def _curve(history: Sequence[Mapping[str, float]], key: str) -> str:
+def _curve(history: Sequence[Mapping[str, Any]], key: str) -> str:
     from matplotlib.ticker import MaxNLocator
 
     figure = _figure(4.2, 3.0)
     axes = _axes(figure, "epoch", key.replace("_", " "))
-    epochs = [row.get("epoch", number) for number, row in enumerate(history, 1)]
+    epochs = range(1, len(history) + 1)
+    heads = sum(row.get("stage") == "head" for row in history)
     for name, column, colour, style in (("training", key, FIRST, "-"), ("validation", f"val_{key}", SECOND, "--")):
-        if column in history[0]:
+        if any(column in row for row in history):
             marker = "o" if len(history) < 3 else None  # one or two epochs make no line
-            values = [row[column] for row in history]
+            values = [row.get(column, math.nan) for row in history]
             axes.plot(epochs, values, style, color=colour, linewidth=2, marker=marker, label=name)
+    if 0 < heads < len(history):
+        axes.axvline(heads + 0.5, color=SOFT, linewidth=1.2, linestyle=":", zorder=1)
+        axes.set_xlim(1 - 0.05 * (len(history) - 1), len(history) + 0.05 * (len(history) - 1))
+        at = (heads + 0.5, 0.02)
+        axes.annotate(" fine-tuning", at, xycoords=("data", "axes fraction"), fontsize=9, color=SOFT, va="bottom")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if key != "loss":
         low, high = axes.get_ylim()

@@ -198,7 +198,7 @@ class Material:
     evaluation: Evaluation
     said: Said
     measured: Measured
-    history: tuple[Mapping[str, float], ...] = ()
+    history: tuple[Mapping[str, Any], ...] = ()
     set_aside: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     data: str | None = None
@@ -305,7 +305,7 @@ def _measured_by_fit(description: Mapping[str, Any]) -> Measured:
     )
 
 
-def read_history(folder: Path) -> tuple[Mapping[str, float], ...]:
+def read_history(folder: Path) -> tuple[Mapping[str, Any], ...]:
     """Return `history.csv` of a model folder, a row an epoch; nothing where there were no epochs.
 
     Raises:
@@ -317,7 +317,9 @@ def read_history(folder: Path) -> tuple[Mapping[str, float], ...]:
             return ()
         with file.open(newline="", encoding="utf-8") as opened:
             rows = list(csv.DictReader(opened))
-        return tuple({name: float(value) for name, value in row.items() if value} for row in rows)
+        return tuple(
+            {name: value if name == "stage" else float(value) for name, value in row.items() if value} for row in rows
+        )
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise ModelError(f"{file} is damaged ({error}). Restore it or fit the model again.") from error
 
