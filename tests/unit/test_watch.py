@@ -17,10 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from odd_pictures import encoded, gradient
 from PIL import Image
 from serving import CLASSES, write_model
 
+from headstart.cli.predict import command
 from headstart.core import artifact
 from headstart.core.errors import SettingError
 from headstart.use import watch as module
@@ -101,6 +103,93 @@ def test_what_is_there_and_what_comes_is_labelled_once_as_predict_does(model: Pa
     ]
     assert [line.get("label") or None for line in found] == [label, label, None, label]
     assert "not a picture" in found[2]["error"]
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
+def test_another_spelling_of_the_folder_labels_nothing_twice(
+    model: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / name
+    (folder / "deep").mkdir(parents=True)
+    for place in (folder, folder / "deep"):
+        (place / "a.jpg").write_bytes(PICTURE)
+        os.utime(place / "a.jpg", (1, 1))
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    with watching(model, Path("pictures"), out):
+        until(lambda: len(lines(out)) == 2)
+    for count, spelling in enumerate((folder, Path("deep/..//"), tmp_path / "link", Path("../pictures")), 3):
+        monkeypatch.chdir(folder)
+        with watching(model, spelling, out):
+            (folder / f"{count}.jpg").write_bytes(PICTURE)
+            until(lambda count=count: len(lines(out)) >= count)
+        assert len(lines(out)) == count
+    assert {line["path"] for line in lines(out)} >= {str(folder / "a.jpg"), str(folder / "deep" / "a.jpg")}
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
+def test_a_file_of_an_older_version_which_has_the_folder_as_it_was_typed_is_understood(
+    model: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / name
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(PICTURE)
+    os.utime(folder / "a.jpg", (1, 1))
+    stamp = "1970-01-01T00:00:01.000000000Z"
+    told = {"path": "pictures/a.jpg", "label": "ant", "bytes": len(PICTURE), "modified": stamp}
+    table = ",".join(COLUMNS) + f"\npictures/a.jpg,ant,1,,,,,{len(PICTURE)},{stamp}\n"
+    out.write_text(table if name == "labels.csv" else json.dumps(told) + "\n")
+    monkeypatch.chdir(tmp_path)
+    with watching(model, folder, out):
+        (folder / "b.jpg").write_bytes(PICTURE)
+        until(lambda: len(lines(out)) >= 2)
+    assert [Path(line["path"]).name for line in lines(out)] == ["a.jpg", "b.jpg"]
+
+
+def test_a_table_of_several_labels_has_them_and_a_column_for_each_class(tmp_path: Path) -> None:
+    folder, out = tmp_path / "pictures", tmp_path / "labels.csv"
+    model = write_model(tmp_path / "model", classes=("path", "bee", 'wasp, "big"'), seed=3)
+    description = json.loads((model / "model.json").read_text())
+    description |= {"output": "multilabel", "confidence": {"labels": {"thresholds": {"path": 0, "bee": 0}}}}
+    (model / "model.json").write_text(json.dumps(description))
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(PICTURE)
+    (folder / "broken.png").write_bytes(b"broken")
+    with watching(model, folder, out):
+        until(lambda: out.exists() and out.read_text().count("\n") == 3)
+    with watching(model, folder, out):  # a restart finds nothing to do
+        (folder / "b.jpg").write_bytes(PICTURE)
+        until(lambda: out.read_text().count("\n") == 4)
+    heading, *rows = csv.reader(out.read_text().splitlines())
+    last = ["unknown", "novelty", "error", "bytes", "modified"]
+    assert heading == ["path", "labels", "path", "bee", 'wasp, "big"', *last]
+    predictor = artifact.load(model)
+    (expected,) = (predictor.answer(one) for one in predictor.stream([PICTURE]))
+    shares = [f"{expected.probabilities[name]:.6f}" for name in predictor.classes]
+    named = {Path(row[0]).name: row for row in rows}
+    assert len(expected.labels) >= 2
+    assert named["a.jpg"][1:5] == named["b.jpg"][1:5] == [";".join(expected.labels), *shares]
+    assert named["broken.png"][1:5] == ["", "", "", ""]
+    assert "not a picture" in named["broken.png"][7]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--json", "--out", "labels.csv"], "--json and --out labels.csv do not go together"),
+        (["--csv", "--out", "labels.jsonl"], "--csv and --out labels.jsonl do not go together"),
+        (["--top", "3", "--out", "labels.csv"], "--top is for what is printed"),
+        ([], "--watch takes one FOLDER and --out FILE"),
+    ],
+)
+def test_options_that_a_watch_would_not_obey_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(command, ["model", ".", "--watch", *arguments])
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_picture_that_is_replaced_is_a_new_picture_and_one_that_goes_is_none(model: Path, tmp_path: Path) -> None:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 @click.option("--watch", is_flag=True, help="Label what a FOLDER holds and what comes into it; needs --out.")
 @click.option("--out", type=click.Path(), help="With --watch: append to this file, .csv or JSON lines.")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.pass_context
 def command(
+    context: click.Context,
     arguments: tuple[str, ...],
     backbone: str | None,
     weights: str | None,
@@ -47,13 +49,17 @@ def command(
 
     A picture that cannot be read is said and the others go on; the exit code is then 1.
     """
-    predictor = _predictor(arguments[0] if backbone is None else None, backbone, weights)
-    predictor.precision = "bfloat16" if precision == "bfloat16" else "float32"
     names = arguments if backbone is not None else arguments[1:]
     if not names:
         raise click.UsageError("no picture given: name files, folders, globs, or - for standard input.")
-    if watch or out is not None:
-        _watch(predictor, names, top, out if watch else None)
+    watching = watch or out is not None
+    if watching:
+        top_given = context.get_parameter_source("top") is not click.core.ParameterSource.DEFAULT
+        _check_watch(names, out if watch else None, style, top_given, of_thousand=backbone is not None)
+    predictor = _predictor(arguments[0] if backbone is None else None, backbone, weights)
+    predictor.precision = "bfloat16" if precision == "bfloat16" else "float32"
+    if watching:
+        _watch(predictor, names[0], top, str(out), quiet)
         return
     from headstart.cli.predictions import write
     from headstart.core.pictures import expand
@@ -88,7 +94,30 @@ def _predictor(model: str | None, backbone: str | None, weights: str | None) -> 
     return imagenet_predictor(str(backbone), weights=weights)
 
 
-def _watch(predictor: Predictor, names: tuple[str, ...], top: int, out: str | None) -> None:
+def _check_watch(
+    names: tuple[str, ...], out: str | None, style: str | None, top_given: bool, *, of_thousand: bool
+) -> None:
+    """Refuse what does not go with a watch, rather than to write something else than was asked for."""
+    from pathlib import Path
+
+    from headstart.use.watch import is_csv
+
+    if out is None or len(names) != 1:
+        raise click.UsageError(
+            "--watch takes one FOLDER and --out FILE: predict MODEL FOLDER --watch --out labels.csv."
+        )
+    written = "csv" if is_csv(Path(out)) else "json"
+    if style not in (None, written):
+        raise click.UsageError(
+            f"--{style} and --out {out} do not go together: --watch writes a table to a file that ends in .csv, and "
+            "JSON lines to any other."
+        )
+    if top_given and not (of_thousand and written == "json"):
+        every = "the likeliest class" if written == "csv" else "every class"
+        raise click.UsageError(f"--top is for what is printed: with --watch a line has {every}. Leave it out.")
+
+
+def _watch(predictor: Predictor, folder: str, top: int, out: str, quiet: bool) -> None:
     """Watch one folder until SIGTERM or Ctrl-C."""
     import signal
     import threading
@@ -96,17 +125,15 @@ def _watch(predictor: Predictor, names: tuple[str, ...], top: int, out: str | No
 
     from headstart.use.watch import watch
 
-    if out is None or len(names) != 1:
-        raise click.UsageError(
-            "--watch takes one FOLDER and --out FILE: predict MODEL FOLDER --watch --out labels.csv."
-        )
     stop = threading.Event()
     for one in (signal.SIGINT, signal.SIGTERM):
         signal.signal(one, lambda number, frame: stop.set())
-    click.echo(f"watching {names[0]}, appending to {out}  (stop with Ctrl-C)", err=True)
+    if not quiet:
+        click.echo(f"watching {folder}, appending to {out}  (stop with Ctrl-C)", err=True)
     few = top if "class_names" in predictor.description else None
-    count = watch(predictor, Path(names[0]), Path(out), stop=stop, top=few)
-    click.echo(f"{count} pictures labelled", err=True)
+    count = watch(predictor, Path(folder), Path(out), stop=stop, top=few)
+    if not quiet:
+        click.echo(f"{count} pictures labelled", err=True)
 
 
 def _standard_input() -> Iterator[bytes | str]:

@@ -1,18 +1,20 @@
 """Watching a folder: every new picture is labelled once, and its label is a line of a file.
 
-That file is all the memory there is: what it names is done. A line is written whole by one call, a half one that a
-killed process or a full disk left is cut off at the next start, and the picture is labelled then.
+That file is all the memory there is: what it names is done. It names pictures by their real absolute path, so that the
+folder may be spelled otherwise after a restart. A line is written whole by one call, a half one that a killed process
+or a full disk left is cut off at the next start, and the picture is labelled then.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -26,6 +28,7 @@ POLL = 1.0  # seconds between looks at the folder
 SETTLED = 1.0  # a file is whole when it has not changed for so long …
 PATIENCE = 10.0  # … and broken when it cannot be read after so long
 COLUMNS = ("path", "label", "probability", "set", "unknown", "novelty", "error", "bytes", "modified")
+_OF_LABELS = ("path", "labels"), ("unknown", "novelty", "error", "bytes", "modified")  # the classes stand between them
 
 
 class State(NamedTuple):
@@ -53,7 +56,8 @@ def watch(predictor: Predictor, folder: Path, out: Path, *, stop: threading.Even
     Args:
         predictor: The model.
         folder: Looked at once a second, with the folders in it.
-        out: Lines are appended to it: comma-separated where it ends in `.csv`, else JSON.
+        out: Lines are appended to it: comma-separated where it ends in `.csv`, else JSON. Where pictures have several
+            labels, a table has `labels` and a column for each class.
         stop: Ends the watch after the picture at hand.
         top: Only so many classes a line of JSON; None is all.
 
@@ -64,10 +68,11 @@ def watch(predictor: Predictor, folder: Path, out: Path, *, stop: threading.Even
         raise SettingError(f"{shown(folder)} is no folder: name one to watch.")
     count = 0
     waiting: dict[Path, tuple[State, float]] = {}
-    with Records(out) as records:
+    several = None if predictor.thresholds.labels is None else predictor.classes
+    with Records(out, several) as records:
         while not stop.is_set():
             start = time.monotonic()
-            ready, waiting = _look(folder, records.done, waiting)
+            ready, waiting = _look(folder.resolve(), records.done, waiting)
             for path, state, told in _label(predictor, ready, waiting, top, stop):
                 records.append(state, told)
                 waiting.pop(path, None)
@@ -126,6 +131,10 @@ def _label(
 class Records:
     """The lines of a file, each a picture that is done; the file is locked, as two watches would label all twice.
 
+    Args:
+        path: Comma-separated values where it ends in `.csv`, else JSON lines.
+        several: The classes, where a picture has several labels: a table then has a column for each.
+
     Attributes:
         done: The states of files that have a line.
 
@@ -133,9 +142,11 @@ class Records:
         SettingError: The file cannot be written, is in use by another watch, or holds something else.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, several: Sequence[str] | None = None) -> None:
         self._path = path
-        self._csv = path.suffix.lower() == ".csv"
+        self._csv = is_csv(path)
+        self._several = several
+        self._columns = COLUMNS if several is None else (*_OF_LABELS[0], *map(shown, several), *_OF_LABELS[1])
         self._dirty = False
         self.done: set[State] = set()
         try:
@@ -184,17 +195,19 @@ class Records:
         if not self._csv:
             text = json.dumps({"path": state.path, **told, **state._asdict()}, ensure_ascii=False) + "\n"
             return text.encode("utf-8", "backslashreplace")
+        unknown = str(told["unknown"]).lower() if "unknown" in told else None
+        last = [unknown, told.get("novelty"), told.get("error"), state.bytes, state.modified]
+        return _row([state.path, *self._answer(told), *last])
+
+    def _answer(self, told: dict[str, Any]) -> list[Any]:
+        """Return the cells of what was answered, all empty where nothing was."""
+        probabilities = told.get("probabilities", {})
+        if self._several is not None:
+            shares = [f"{probabilities[name]:.6f}" if probabilities else None for name in self._several]
+            return [";".join(map(shown, told.get("labels", ()))), *shares]
         label = told.get("label")
-        cells = {
-            **state._asdict(),
-            "label": None if label is None else shown(label),
-            "probability": None if label is None else f"{told['probabilities'][label]:.6f}",
-            "set": ";".join(map(shown, told.get("set", ()))),
-            "unknown": str(told["unknown"]).lower() if "unknown" in told else None,
-            "novelty": told.get("novelty"),
-            "error": told.get("error"),
-        }
-        return _row([cells[column] for column in COLUMNS])
+        named = [None, None] if label is None else [shown(label), f"{probabilities[label]:.6f}"]
+        return [*named, ";".join(map(shown, told.get("set", ())))]
 
     def _lock(self) -> None:
         try:
@@ -208,18 +221,19 @@ class Records:
 
     def _read(self) -> None:
         """Read what is done, cut off half a line at the end, and write the heading of an empty table."""
-        end = 0
+        end, real = 0, functools.cache(os.path.realpath)
         with open(self._path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.endswith(b"\n"):
                     break
                 state = self._state(line, number)
                 if state is not None:
-                    self.done.add(state)
+                    folder, name = os.path.split(state.path)  # older versions wrote it as the folder was typed
+                    self.done.add(state._replace(path=os.path.join(real(folder), name)))
                 end += len(line)
         self._file.truncate(end)
         if self._csv and end == 0:
-            self._file.write(_row(list(COLUMNS)))
+            self._file.write(_row(list(self._columns)))
 
     def _state(self, line: bytes, number: int) -> State | None:
         try:
@@ -228,15 +242,22 @@ class Records:
                 told = json.loads(text)
                 return State(told["path"], int(told["bytes"]), told["modified"])
             (cells,) = csv.reader([text])
-            if number == 1 and tuple(cells) == COLUMNS:
+            if number == 1 and tuple(cells) == self._columns:
                 return None
-            named = dict(zip(COLUMNS, cells, strict=True))
-            return State(named["path"], int(named["bytes"]), named["modified"])
+            path, *_, size, modified = cells
+            if len(cells) != len(self._columns):
+                raise ValueError("other columns")
+            return State(path, int(size), modified)
         except (ValueError, KeyError, TypeError):
             raise SettingError(
-                f"line {number} of {shown(self._path)} was not written by --watch: nothing was done. "
-                "Choose another --out."
+                f"line {number} of {shown(self._path)} was not written by --watch, or not with such a model: nothing "
+                "was done. Choose another --out."
             ) from None
+
+
+def is_csv(path: Path) -> bool:
+    """Whether lines go to this file as comma-separated values rather than as JSON."""
+    return path.suffix.lower() == ".csv"
 
 
 def _row(cells: list[Any]) -> bytes:
