@@ -227,6 +227,124 @@ def test_dropped_pictures_are_answered(visit: Callable[..., Any], pictures: list
     assert not page.evaluate("document.body.classList.contains('over')")
 
 
+def test_of_a_folder_the_pictures_are_sent_and_the_rest_is_counted(
+    visit: Callable[..., Any], pictures: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "holiday"
+    (folder / "day 2").mkdir(parents=True)
+    (folder / ".trash").mkdir()
+    for name in ("10.JPG", "9.jpg", "day 2/1.jpeg", "._9.jpg", ".trash/old.jpg"):
+        (folder / name).write_bytes(pictures[0].read_bytes())
+    for name in (".DS_Store", "notes.txt", "day 2/list.csv"):
+        (folder / name).write_text("no picture")
+    page = visit()
+    page.set_input_files("#folder", folder)
+    cards = wait(page, "done", count=3)
+    assert [text(one, "name") for one in cards] == ["9.jpg", "10.JPG", "1.jpeg"]
+    assert page.locator("#notice").inner_text() == "2 files are no pictures and were left out."
+    assert page.locator(".card").count() == 3
+
+
+def test_of_a_dropped_folder_the_pictures_are_sent(visit: Callable[..., Any], pictures: list[Path]) -> None:
+    page = visit()
+    page.evaluate(
+        """bytes => {
+          const file = name => ({name, isFile: true, file: take => take(new File([new Uint8Array(bytes)], name))});
+          const folder = (name, inside) => ({name, isDirectory: true, createReader() {
+            const left = [inside, []];
+            return {readEntries: take => take(left.shift())};
+          }});
+          const hidden = folder(".git", [file("b.jpg")]);
+          const root = folder("holiday", [file("a.jpg"), file(".DS_Store"), file("notes.txt"), hidden]);
+          const drop = new Event("drop");
+          drop.dataTransfer = {items: [{webkitGetAsEntry: () => root}], files: []};
+          document.dispatchEvent(drop);
+          const empty = new Event("drop");
+          empty.dataTransfer = {items: [{webkitGetAsEntry: () => folder("empty", [])}], files: []};
+          window.again = () => document.dispatchEvent(empty);
+        }""",
+        list(pictures[0].read_bytes()),
+    )
+    (one,) = wait(page, "done", count=1)
+    assert text(one, "name") == "a.jpg"
+    assert page.locator("#notice").inner_text() == "1 file is no picture and was left out."
+    page.evaluate("window.again()")
+    page.wait_for_selector("text=There are no pictures in that folder.")
+
+
+def test_pictures_far_below_the_screen_are_not_decoded_before_they_are_near_it(
+    visit: Callable[..., Any], pictures: list[Path]
+) -> None:
+    from playwright.sync_api import expect
+
+    page = visit()
+    page.set_input_files("#files", pictures * 40)
+    wait(page, "done", count=120)
+    decoded = "images => images.map(image => image.complete && image.naturalWidth > 0)"
+    near = page.locator(".own").evaluate_all(decoded)
+    assert near[0]
+    assert not near[-1]
+    page.locator(".card").last.scroll_into_view_if_needed()
+    expect(page.locator(".own").last).to_have_js_property("naturalWidth", 128)
+
+
+def test_a_server_that_does_not_tell_its_models_is_asked_again_and_the_pictures_wait(
+    visit: Callable[..., Any], pictures: list[Path]
+) -> None:
+    replies = [
+        {"status": 503, "json": {"error": "the server is starting."}},
+        {"status": 403, "json": {"error": "another host's name is used."}},
+        {"status": 200, "json": {"hello": "proxy"}},
+    ]
+    page = visit()
+    asked = []
+
+    def reply(route: Any) -> None:
+        asked.append(route.request.url)
+        if len(asked) > len(replies):
+            route.continue_()
+        else:
+            route.fulfill(**replies[len(asked) - 1])
+
+    page.route("**/models", reply)
+    page.reload()
+    page.set_input_files("#files", pictures[0])
+    for sentence in ("The server is starting.", "Another host's name is used.", "The server does not tell"):
+        page.wait_for_selector(f"#gone:visible >> text={sentence}")
+        wait(page, "waiting", count=1)
+        page.dispatch_event("#gone button", "click")
+    wait(page, "done", count=1)
+    assert not page.locator("#gone").is_visible()
+
+
+@pytest.mark.parametrize(
+    ("evaluated_by", "on"),
+    [
+        ("test pictures", "24 test pictures"),
+        ("repeated cross-validation", "24 pictures, by repeated cross-validation"),
+        ("pictures not learned from", "24 pictures not learned from"),
+    ],
+)
+def test_the_figure_is_told_with_what_it_was_measured_on(
+    visit: Callable[..., Any], pictures: list[Path], evaluated_by: str, on: str
+) -> None:
+    accuracy = {"value": 0.9, "low": 0.8, "high": 0.95}
+    conformal = {"threshold": 0.1, "test_coverage": {"value": 0.875, "low": 0.7, "high": 0.96}}
+    one = {"name": "small", "classes": ["a", "b"], "evaluated_by": evaluated_by}
+    known = {"models": [{**one, "test": {"n": 24, "accuracy": accuracy}, "confidence": {"conformal": conformal}}]}
+    result = {"path": "x", "label": "a", "probabilities": {"a": 0.6, "b": 0.4}, "set": ["a", "b"]}
+    page = visit()
+    page.route("**/models", lambda route: route.fulfill(json=known))
+    page.route("**/predict?*", lambda route: route.fulfill(json={"model": "small", "results": [result]}))
+    page.reload()
+    page.wait_for_selector("#about:not(:empty)")
+    told = page.locator("#about").inner_text().replace("\u00a0", " ")
+    assert f"It was right on 90 % of {on} (95 % interval: 80 % to 95 %)." in told
+    page.set_input_files("#files", pictures[0])
+    (found,) = wait(page, "done", count=1)
+    assert f"held the right class of 87.5 % of {on}." in text(found, "why").replace("\u00a0", " ")
+
+
 def test_another_model_is_asked_about_the_same_pictures(visit: Callable[..., Any], pictures: list[Path]) -> None:
     page = visit()
     page.set_input_files("#files", pictures)
@@ -342,11 +460,11 @@ def test_everything_can_be_done_with_the_keyboard(visit: Callable[..., Any], pic
     page.wait_for_selector("#about:not(:empty)")
     focused = "document.activeElement.id || document.activeElement.className"
     order = []
-    for _ in range(3):
+    for _ in range(4):
         page.keyboard.press("Tab")
         order.append(page.evaluate(focused))
         assert page.evaluate("document.activeElement.matches(':focus-visible')")
-    assert order == ["model", "files", "camera"]
+    assert order == ["model", "files", "folder", "camera"]
     page.focus("#files")
     page.keyboard.press("Enter")
     wait(page, "done", count=3)

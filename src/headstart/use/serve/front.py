@@ -34,6 +34,18 @@ async def script() -> Response:
     return _script("page.js")
 
 
+@router.get("/server.js")
+async def server() -> Response:
+    """How it talks with the server."""
+    return _script("server.js")
+
+
+@router.get("/cards.js")
+async def cards() -> Response:
+    """What it shows of each picture."""
+    return _script("cards.js")
+
+
 @router.get("/sources.js")
 async def sources() -> Response:
     """Where its pictures come from."""

@@ -1,55 +1,21 @@
 // The page of the server: every picture is a request of its own, so that none is lost when another one fails.
 
+import { discard, items, makeItem, measured, model, overlay, place, show, shownName, unlook } from "./cards.js";
+import { alive, begin, call, lock, lost, server } from "./server.js";
 import { takePictures } from "./sources.js";
-import { at, element, percent, sentence, size } from "./words.js";
+import { at, notice, sentence, size } from "./words.js";
 
 const PARALLEL = 4; // requests at once; fewer while the server says that it is busy
 const MOST_TRIES = 8; // of a picture that the server is too busy for
-const SHOWN = 5; // classes, before all are asked for
 const REFUSED = [400, 404, 413, 415, 422]; // the same file would be refused again
 
-const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const items = []; // as they are shown: {file, url, card, state, answer, model, error, final, tries, cuts, abort, …}
-let server = { models: [], limits: {}, heat: false, ready: false };
 let allowed = PARALLEL;
 let asking = 0;
 let heldUntil = 0;
-let gone = false;
-let locked = false;
 
-// ---- The server ----
+// ---- Models ----
 
-function headers() {
-  const key = sessionStorage.getItem("headstart-key");
-  return key ? { Authorization: `Bearer ${key}` } : {};
-}
-
-/** Fetch; a reply that is no JSON (of a proxy, say) becomes an error sentence. */
-async function call(path, options = {}) {
-  const reply = await fetch(path, { ...options, headers: headers() });
-  const text = await reply.text();
-  let told;
-  try {
-    told = JSON.parse(text);
-  } catch {
-    told = { error: `the server answered ${reply.status} ${reply.statusText} and nothing that this page understands.` };
-  }
-  return { status: reply.status, told, after: Number(reply.headers.get("Retry-After")) || 0 };
-}
-
-async function loadModels() {
-  let answer, description;
-  try {
-    [answer, description] = await Promise.all([call("models"), call("openapi.json")]);
-  } catch {
-    return lost();
-  }
-  if (answer.status === 401) return lock(sessionStorage.getItem("headstart-key") ? answer.told.error : "");
-  if (answer.status !== 200) return notice(sentence(answer.told.error));
-  const query = description.told.paths?.["/predict"]?.post?.parameters ?? [];
-  server = { ...answer.told, limits: answer.told.limits ?? {}, heat: query.some((one) => one.name === "heat_map"), ready: true };
-  at("key").hidden = true;
-  locked = false;
+function models() {
   const select = at("model");
   const chosen = select.value;
   select.replaceChildren(...server.models.map((one) => new Option(one.name, one.name)));
@@ -58,8 +24,6 @@ async function loadModels() {
   about();
   pump();
 }
-
-const model = () => server.models.find((one) => one.name === at("model").value) ?? server.models[0];
 
 function about() {
   const one = model();
@@ -70,98 +34,20 @@ function about() {
   document.title = `${one.name} · headstart`;
 }
 
-/** How good the model is, on how many pictures, and how sure that is. */
-function measured({ output, test, evaluated_by }) {
-  const several = output === "multilabel";
-  const figure = several ? test?.mean_average_precision : test?.accuracy;
-  if (!figure) return "";
-  const count = test.n ? `${test.n.toLocaleString("en")} ` : "";
-  const pictures = !evaluated_by || evaluated_by === "test pictures" ? `${count}test pictures` : `${count}pictures, by ${evaluated_by}`;
-  const interval = ` (95 % interval: ${percent(figure.low)} to ${percent(figure.high)}).`;
-  return several
-    ? ` Its mean average precision is ${percent(figure.value)} on ${pictures}${interval}`
-    : ` It was right on ${percent(figure.value)} of ${pictures}${interval}`;
-}
-
-const shownName = (name, one = model()) => (Object.hasOwn(one?.class_names ?? {}, name) ? one.class_names[name] : name);
-
-function lock(why) {
-  locked = true;
-  at("key").hidden = false;
-  if (why) at("why-key").textContent = sentence(why);
-  at("why-key").classList.toggle("bad", Boolean(why));
-  at("secret").focus();
-}
-
-/** The server cannot be reached: say so, keep what waits, and look again until it is back. */
-async function lost() {
-  if (gone) return;
-  gone = true;
-  at("gone").firstElementChild.textContent =
-    "The server cannot be reached. Your pictures are kept here, and are sent when it is back.";
-  at("gone").hidden = false;
-  say("The server cannot be reached.");
-  for (let wait = 1; gone; wait = Math.min(2 * wait, 8)) {
-    await Promise.race([sleep(1000 * wait), new Promise((resolve) => at("gone").addEventListener("click", resolve, { once: true }))]);
-    if (await alive()) back();
-  }
-}
-
-function back() {
-  gone = false;
-  at("gone").hidden = true;
-  say("The server is back.");
-  loadModels();
-}
-
-async function alive() {
-  try {
-    return (await fetch("healthz", { signal: AbortSignal.timeout(5000) })).ok;
-  } catch {
-    return false;
-  }
-}
-
 // ---- Pictures ----
 
 function add(files, told = () => {}) {
-  const chosen = [...files];
-  if (!chosen.length) return;
+  if (!files.length) return;
   notice("");
-  const added = chosen.map((file) => {
-    const card = at("card").content.firstElementChild.cloneNode(true);
-    const item = { file, url: URL.createObjectURL(file), card, told, tries: 0, cuts: 0 };
-    const part = (name) => item.card.querySelector(`.${name}`);
-    item.part = part;
-    const name = file.name || "picture";
-    part("name").textContent = part("name").title = name;
-    part("own").addEventListener("error", () => part("frame").classList.add("bare"));
-    part("own").src = item.url;
-    part("own").alt = name;
-    part("heat").alt = `${name}, with the places that speak for the class in bright colours`;
-    part("remove").addEventListener("click", () => remove(item));
-    part("remove").setAttribute("aria-label", `Remove ${name}`);
-    part("retry").addEventListener("click", () => retry([item]));
-    part("retry").setAttribute("aria-label", `Try ${name} again`);
-    part("look").addEventListener("click", () => look(item));
-    part("more").addEventListener("click", () => bars(item, part("more").getAttribute("aria-expanded") === "false"));
-    item.card.tabIndex = -1;
-    return item;
-  });
-  items.unshift(...added);
-  at("cards").prepend(...added.map((item) => item.card));
-  for (const item of added) show(item, "waiting");
+  place(Array.from(files, (file) => makeItem(file, { remove, retry: (item) => retry([item]), look }, told)));
   pump();
 }
 
 function remove(item) {
-  const place = items.indexOf(item);
-  items.splice(place, 1);
-  item.abort?.abort();
-  item.card.remove();
-  URL.revokeObjectURL(item.url);
-  count();
-  (items[Math.min(place, items.length - 1)]?.part("remove") ?? at("files")).focus();
+  const index = items.indexOf(item);
+  items.splice(index, 1);
+  discard([item]);
+  (items[Math.min(index, items.length - 1)]?.part("remove") ?? at("files")).focus();
 }
 
 function retry(some) {
@@ -178,7 +64,7 @@ function retry(some) {
 function pump() {
   const pause = heldUntil - performance.now();
   if (pause > 0) return void setTimeout(pump, pause + 5);
-  while (server.ready && !gone && !locked && asking < allowed) {
+  while (server.ready && !server.gone && !server.locked && asking < allowed) {
     const item = items.find((one) => one.state === "waiting");
     if (!item) return;
     asking += 1;
@@ -260,68 +146,6 @@ function fail(item, message, final = false) {
   show(item, "error");
 }
 
-// ---- What is shown of a picture ----
-
-function show(item, state, why = "") {
-  item.state = state;
-  item.card.dataset.state = state;
-  const { answer, part } = item;
-  const words = { waiting: why ? "Waiting for the server" : "Waiting", asking: "Looking…", error: "No answer", done: answer && verdict(answer) };
-  part("verdict").textContent = words[state];
-  part("why").textContent = state === "error" ? item.error : state === "done" ? reason(item) : why;
-  part("retry").hidden = state !== "error" || item.final;
-  part("look").hidden = state !== "done" || !server.heat;
-  if (state !== "done") {
-    part("bars").replaceChildren();
-    part("more").hidden = true;
-    unlook(item);
-    part("heat").removeAttribute("src");
-  } else bars(item, false);
-  if (state === "done" || state === "error") {
-    const text = `${item.file.name}: ${state === "done" ? `${verdict(answer)}. ${reason(item)}` : item.error}`;
-    say(text);
-    item.told(text);
-  }
-  count();
-}
-
-function verdict(answer) {
-  if (answer.unknown) return "None of these";
-  if (answer.labels) return answer.labels.map((name) => shownName(name)).join(", ") || "No label";
-  const doubt = answer.set ?? [];
-  if (doubt.length > 1 && doubt.length <= 3) return doubt.map((name) => shownName(name)).join(" or ");
-  return shownName(answer.label);
-}
-
-function reason({ answer, model: one }) {
-  const best = `${shownName(answer.label)} (${percent(answer.probabilities[answer.label])})`;
-  if (answer.unknown) return `It is unlike the pictures that the model learned from. If it had to be one: ${best}.`;
-  if (!(answer.set?.length > 1)) return "";
-  const coverage = one.confidence?.conformal?.coverage;
-  const often = coverage ? ` The model's sets hold the right class ${percent(coverage)} of the time.` : "";
-  return `In doubt between ${answer.set.length} classes; ${best} is likeliest.${often}`;
-}
-
-function bars(item, all) {
-  const { answer, part } = item;
-  // Not in the order of the answer: a browser puts names that are whole numbers first.
-  const rows = Object.entries(answer.probabilities).sort(([, a], [, b]) => b - a);
-  const inside = new Set(answer.unknown ? [] : (answer.labels ?? answer.set ?? [answer.label]));
-  const shown = all ? rows : rows.slice(0, SHOWN);
-  part("bars").replaceChildren(
-    ...shown.map(([name, probability]) => {
-      const fill = element("i");
-      requestAnimationFrame(() => requestAnimationFrame(() => (fill.style.width = `${100 * probability}%`)));
-      const track = element("div", { className: "track", ariaHidden: "true" }, fill);
-      const share = element("span", { className: "share", textContent: percent(probability) });
-      return element("li", { className: inside.has(name) ? "in" : "" }, element("span", { textContent: shownName(name) }), share, track);
-    }),
-  );
-  part("more").hidden = rows.length <= SHOWN;
-  part("more").textContent = all ? `Show ${SHOWN} only` : `Show all ${rows.length}`;
-  part("more").setAttribute("aria-expanded", String(all));
-}
-
 /** Lay the heat map over the picture, or take it away; it is asked for when somebody wants to see it. */
 async function look(item) {
   const { part, abort } = item;
@@ -345,46 +169,7 @@ async function look(item) {
     if (stale(item, abort)) return;
     if (!part("heat").src) return notice(`${item.file.name}: ${problem}`);
   }
-  part("heat").hidden = part("legend").hidden = false;
-  part("look").setAttribute("aria-pressed", "true");
-  part("legend").textContent = `Bright places speak for ${shownName(item.answer.label)}; where nothing is bright, no single place speaks for it. A dark rim is what the model does not see.`;
-  say(`${item.file.name}: ${part("legend").textContent}`);
-}
-
-function unlook({ part }) {
-  part("heat").hidden = part("legend").hidden = true;
-  part("look").setAttribute("aria-pressed", "false");
-}
-
-function count() {
-  const number = (...states) => items.filter((one) => states.includes(one.state)).length;
-  const [waiting, failed] = [number("waiting", "asking"), number("error")];
-  const parts = [`${items.length} ${items.length === 1 ? "picture" : "pictures"}`];
-  if (waiting) parts.push(`${waiting} waiting`);
-  if (failed) parts.push(`${failed} without an answer`);
-  at("count").textContent = parts.join(" · ");
-  at("bar").hidden = !items.length;
-  at("again").hidden = items.filter((one) => one.state === "error" && !one.final).length < 2;
-  document.body.classList.toggle("some", items.length > 0);
-}
-
-// ---- Words ----
-
-/** Tell a screen reader; many answers at once become one sentence. */
-const unsaid = [];
-let saying;
-function say(text) {
-  unsaid.push(text);
-  clearTimeout(saying);
-  saying = setTimeout(() => {
-    const few = unsaid.length <= 3;
-    at("said").textContent = few ? unsaid.join(" ") : `${unsaid.length} pictures answered. ${at("count").textContent}.`;
-    unsaid.length = 0;
-  }, 250);
-}
-
-function notice(text) {
-  at("notice").replaceChildren(...(text ? [element("p", { className: "note bad", textContent: text })] : []));
+  overlay(item);
 }
 
 // ---- The rest of the controls ----
@@ -395,23 +180,11 @@ at("model").addEventListener("change", () => {
   at("model").focus(); // where the person is
 });
 
-at("key").addEventListener("submit", (event) => {
-  event.preventDefault();
-  sessionStorage.setItem("headstart-key", at("secret").value.trim());
-  at("secret").value = "";
-  loadModels().then(() => locked || at("files").focus());
-});
-
 at("again").addEventListener("click", () => retry(items.filter((one) => one.state === "error" && !one.final)));
 at("clear").addEventListener("click", () => {
-  for (const item of items.splice(0)) {
-    item.abort?.abort();
-    item.card.remove();
-    URL.revokeObjectURL(item.url);
-  }
-  count();
+  discard(items.splice(0));
   at("files").focus();
 });
 
 takePictures(add, notice);
-loadModels();
+begin(models);

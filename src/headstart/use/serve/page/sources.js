@@ -2,9 +2,13 @@
 
 import { at, element } from "./words.js";
 
+// What a folder holds is sent by suffix, as the command line does; a file that is named by itself is sent as it is.
+const PICTURE = /\.(avif|bmp|dib|gif|heic|heif|jfif|jpe|jpeg|jpg|mpo|pgm|png|pnm|ppm|tif|tiff|webp)$/i;
+
 /** Hand files to `add`, and say with `notice` why there are none; the camera shows what `add` is told of each. */
 export function takePictures(add, notice) {
   fromDisk(add);
+  fromFolder(add, notice);
   fromClipboard(add, notice);
   fromDrop(add, notice);
   fromCamera(add, notice);
@@ -16,6 +20,30 @@ function fromDisk(add) {
     event.target.value = ""; // so that the same file can be chosen again
   });
 }
+
+function fromFolder(add, notice) {
+  if (!("webkitdirectory" in at("folder"))) return;
+  at("folder").hidden = at("folder").nextElementSibling.hidden = false;
+  at("folder").addEventListener("change", (event) => {
+    addSorted(event.target.files, add, notice);
+    event.target.value = "";
+  });
+}
+
+/** Add the pictures among the files of folders, and say how many files were none. */
+function addSorted(files, add, notice) {
+  const seen = [...files].filter((file) => !path(file).split("/").some(isHidden));
+  const pictures = seen.filter((file) => PICTURE.test(file.name)).sort((a, b) => order.compare(path(a), path(b)));
+  add(pictures);
+  const others = seen.length - pictures.length;
+  if (!pictures.length) notice("There are no pictures in that folder.");
+  else if (others) notice(`${others} ${others === 1 ? "file is no picture and was" : "files are no pictures and were"} left out.`);
+}
+
+const order = new Intl.Collator("en", { numeric: true });
+const path = (file) => file.webkitRelativePath || file.name;
+// The system's own: beside pictures on a Mac lie files whose names begin with "._" and end in .jpg.
+const isHidden = (name) => name.startsWith(".");
 
 function fromClipboard(add, notice) {
   document.addEventListener("paste", (event) => {
@@ -38,7 +66,8 @@ function fromDrop(add, notice) {
   document.addEventListener("drop", async (event) => {
     const entries = [...event.dataTransfer.items].map((one) => one.webkitGetAsEntry?.()).filter(Boolean);
     const files = entries.length ? (await Promise.all(entries.map(unfold))).flat() : [...event.dataTransfer.files];
-    if (files.length) add(files);
+    if (entries.some((one) => one.isDirectory)) addSorted(files, add, notice);
+    else if (files.length) add(files);
     else notice("That was no picture file. Save the picture first, then drop the file here.");
   });
 }
@@ -50,7 +79,7 @@ async function unfold(entry) {
   for (;;) {
     const some = await new Promise((resolve) => reader.readEntries(resolve, () => resolve([])));
     if (!some.length) return (await Promise.all(found.map(unfold))).flat();
-    found.push(...some);
+    found.push(...some.filter((one) => !isHidden(one.name)));
   }
 }
 

@@ -1,4 +1,4 @@
-// Small things that the other files share: elements, and how figures are written.
+// Small things that the other files share: elements, how figures are written, and what is said to a person.
 
 export const at = (id) => document.getElementById(id);
 
@@ -18,3 +18,21 @@ export function percent(share) {
 }
 
 export const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1000)} KB` : `${(bytes / 1e6).toFixed(1).replace(/\.0$/, "")} MB`);
+
+/** Tell a screen reader; many answers at once become one sentence. */
+const unsaid = [];
+let saying;
+export function say(text) {
+  unsaid.push(text);
+  clearTimeout(saying);
+  saying = setTimeout(() => {
+    const few = unsaid.length <= 3;
+    at("said").textContent = few ? unsaid.join(" ") : `${unsaid.length} pictures answered. ${at("count").textContent}.`;
+    unsaid.length = 0;
+  }, 250);
+}
+
+/** Say above the pictures what went wrong; nothing takes it away. */
+export function notice(text) {
+  at("notice").replaceChildren(...(text ? [element("p", { className: "note bad", textContent: text })] : []));
+}
