@@ -30,8 +30,9 @@ def measure(data: Path, effort: Effort = FULL) -> list[Row]:
     from headstart.core.pipeline import chunked, map_ordered
     from headstart.core.runtime import Network, cores
     from headstart.learn.dataset import read_dataset
+    from headstart.use.exporters.data import Data
     from headstart.use.exporters.to_onnx import in_onnxruntime
-    from headstart.use.exporters.write import Data, export_model
+    from headstart.use.exporters.write import export_model
 
     with tempfile.TemporaryDirectory() as place, empty_cache():
         classifier = ImageClassifier(method="frozen", seed=0, image_size=effort.side())

@@ -23,13 +23,14 @@ from packaging.requirements import Requirement
 from headstart import ImageClassifier, load
 from headstart.cli.export import command
 from headstart.core import artifact, exported
-from headstart.core.errors import DataError, ExportError, ModelError, SettingError
+from headstart.core.errors import ExportError, ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.use.exporters import EXPORTERS, exporter, to_bundle
 from headstart.use.exporters.contract import How
+from headstart.use.exporters.data import Data
 from headstart.use.exporters.odd import ordinary_pictures
 from headstart.use.exporters.proof import TOLERANCES, Tolerance, prove
-from headstart.use.exporters.write import Data, export_model
+from headstart.use.exporters.write import export_model
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "headstart"
 # dots, stripes, checks: of the generated pictures, with a name that every format's metadata must survive
@@ -251,59 +252,6 @@ def test_what_a_format_cannot_do_is_said(predictor, tmp_path) -> None:
         export_model(predictor, tmp_path / "out", "onnx", number="int8")
 
 
-# int8
-
-
-def test_int8_is_measured_on_pictures_that_were_not_learned_from(
-    predictor, pictures, unseen, tmp_path, monkeypatch
-) -> None:
-    from headstart.use.exporters import write
-
-    monkeypatch.setattr(write, "pictures_per_second", lambda *arguments, **options: [1.0, 2.0])
-    data = labelled(predictor, pictures, unseen)
-    done = export_model(predictor, tmp_path / "out", "openvino", number="int8", data=data, max_loss=1.0)
-    assert done.accuracy is not None
-    assert done.accuracy.n == 24
-    assert done.accuracy.size[1] < 0.5 * done.accuracy.size[0]
-    again = load(tmp_path / "out")
-    assert again.description["export"]["number"] == "int8"
-    right = (again.predict(data.paths) == np.array([Path(path).parent.name for path in data.paths])).mean()
-    assert right > 0.8
-    convolutions = _convolutions(again.network_file)
-    assert len(convolutions) == 49  # 16 of them depthwise
-    assert set(convolutions) <= {"i8", "u8"}
-
-
-def _convolutions(file: Path) -> list[str]:
-    """Return the number formats of the convolutions as OpenVINO's CPU runs them."""
-    from headstart.core.runtime import shared_core
-
-    compiled = shared_core().compile_model(str(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    nodes = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
-    return [info["runtimePrecision"].astype(str) for info in nodes if "Convolution" in info["layerType"].astype(str)]
-
-
-def test_int8_that_loses_too_much_is_refused_unless_forced() -> None:
-    from headstart.core.metrics import Figure
-    from headstart.core.progress import Progress
-    from headstart.use.exporters.accuracy import BeforeAndAfter
-    from headstart.use.exporters.write import _judge
-
-    lost = BeforeAndAfter(100, Figure(0.9, 0.8, 1), Figure(0.88, 0.8, 1), -0.02, 0.5, (1, 2), (2, 1))
-    _judge(lost, 0.02, False, Progress())
-    with pytest.raises(ExportError, match=r"0.0200 less, where at most 0.01 is allowed"):
-        _judge(lost, 0.01, False, Progress())
-    progress = Progress()
-    _judge(lost, 0.01, True, progress)
-    assert "as --force says" in progress.notes[0]
-
-
-def test_int8_of_data_that_were_all_learned_from_is_refused(predictor, pictures, tmp_path) -> None:
-    with pytest.raises(DataError, match="42 were learned from and 0 were not: int8 needs some of both"):
-        export_model(predictor, tmp_path / "out", "openvino", number="int8", data=labelled(predictor, pictures))
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_network_with_other_inputs_and_outputs_than_it_says_is_one_clear_error(predictor, tmp_path) -> None:
     import openvino
     from openvino import opset13
@@ -408,32 +356,6 @@ def assert_runs_alone(python: Path, bundle: Path, model: Path, tmp_path: Path) -
         assert mine["label"] == theirs["label"]
         assert mine["probabilities"] == pytest.approx(theirs["probabilities"], abs=1e-5)
         assert mine.get("unknown") == theirs.get("unknown")
-
-
-def test_two_zips_of_one_bundle_at_once_do_not_write_into_one_file(tmp_path, monkeypatch) -> None:
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle" / "predict.py").write_text("print('hello')")
-    copy = shutil.copyfileobj
-
-    def meanwhile(source, sink) -> None:
-        """Another process writes the same zip while this one is under way."""
-        monkeypatch.setattr(shutil, "copyfileobj", copy)
-        to_bundle.write_zip(tmp_path / "bundle")
-        copy(source, sink)
-
-    monkeypatch.setattr(shutil, "copyfileobj", meanwhile)
-    to_bundle.write_zip(tmp_path / "bundle")
-    with zipfile.ZipFile(tmp_path / "bundle.zip") as archive:
-        assert archive.read("bundle/predict.py") == b"print('hello')"
-    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "bundle.zip"}
-
-
-def test_a_zip_that_cannot_be_written_leaves_nothing_and_says_so(tmp_path) -> None:
-    (tmp_path / "bundle").mkdir()
-    (tmp_path / "bundle.zip").mkdir()
-    with pytest.raises(ModelError, match=r"bundle\.zip cannot be written: Is a directory"):
-        to_bundle.write_zip(tmp_path / "bundle")
-    assert {path.name for path in tmp_path.iterdir()} == {"bundle", "bundle.zip"}
 
 
 def test_a_bundle_tells_of_a_picture_that_cannot_be_read(predictor, tmp_path) -> None:

@@ -11,7 +11,8 @@ import click
 if TYPE_CHECKING:
     from headstart.core.predictor import Predictor
     from headstart.use.exporters.contract import Number
-    from headstart.use.exporters.write import Data, Export
+    from headstart.use.exporters.data import Data
+    from headstart.use.exporters.write import Export
 
 
 @click.command("export")
@@ -46,6 +47,7 @@ def command(
     from headstart.use.exporters.write import MAX_LOSS, export_model
 
     progress = ConsoleProgress(quiet=quiet or as_json)
+    model = model.absolute()  # "." has no name
     predictor, kept = load(model), number or "float32"
     suffix = {"float32": "", "float16": "-fp16", "int8": "-int8"}[kept]
     done = export_model(
@@ -68,7 +70,7 @@ def _data(name: str, predictor: Predictor, *, labelled: bool) -> Data:
     """Read labelled pictures, or, where labels are not needed and there are none, pictures."""
     from headstart.core.errors import DataError
     from headstart.core.pictures import find_files
-    from headstart.use.exporters.write import Data
+    from headstart.use.exporters.data import Data
 
     found = [str(path) for path in find_files(name)]
     if found and not labelled:
@@ -92,16 +94,25 @@ def _show(done: Export) -> None:
     from headstart.cli.console import show, size, table
 
     proof = done.proof
+    kind = "generated pictures" if done.generated else "pictures"
+    changed = [
+        f"{what} changed on {count}"
+        for what, count in (("the prediction set", proof.sets_changed), ("unknown or not", proof.unknown_changed))
+        if count is not None
+    ]
     lines: list[Any] = [
         f"{done.folder}: {done.form} in {done.number}, {size(done.size)}",
-        f"Proved in {proof.engine} on {proof.ordinary} pictures and {proof.odd} odd ones: the same label on "
-        f"{proof.same_label} of {proof.ordinary + proof.odd}, probabilities within {proof.largest:.2g}",
+        f"Proved in {proof.engine} on {proof.ordinary} {kind} and {proof.odd} odd ones: the same label on "
+        + ", ".join([f"{proof.same_label} of {proof.ordinary + proof.odd}", *changed])
+        + f", probabilities within {proof.largest:.2g}",
     ]
+    if done.generated:
+        lines.append("Name pictures of your own with --data to prove it on those.")
     if done.accuracy is not None:
         cost = done.accuracy
         made = table("", "before#", "after#")
         made.add_row(
-            f"accuracy on {cost.n:,} pictures",
+            f"accuracy on {cost.n:,} {cost.measured_on}",
             *(f"{f.value:.4f} ({f.low:.3f} to {f.high:.3f})" for f in (cost.before, cost.after)),
         )
         made.add_row("pictures/s, network alone", *(f"{speed:,.0f}" for speed in cost.speed))

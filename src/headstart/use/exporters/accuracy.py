@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from headstart.core.answers import Thresholds
+from headstart.core.calibration import prediction_sets
 from headstart.core.metrics import Figure, mcnemar, wilson
 from headstart.core.pipeline import map_ordered
 from headstart.core.predictor import BATCH_SIZE
@@ -20,21 +22,29 @@ class BeforeAndAfter:
     """Two networks on the same pictures.
 
     Attributes:
-        n: Pictures that were named by both; none of them was trained or calibrated on.
+        n: Pictures that were named by both; none of them was calibrated on.
+        measured_on: What is known of them: whether the model learned from any.
         before, after: Accuracy with its 95 % interval.
         change: After minus before.
         p: Of McNemar's exact test that the change is chance.
         speed: Pictures/s of the two networks alone, preprocessed pictures in.
         size: Bytes of the two.
+        covered: Share of the pictures whose class is in the second one's prediction set; None where it has no sets.
+        set_size: Mean size of these sets.
+        alarms: Share of the pictures that the second one calls unknown; None where it never does.
     """
 
     n: int
+    measured_on: str
     before: Figure
     after: Figure
     change: float
     p: float
     speed: tuple[float, float]
     size: tuple[int, int]
+    covered: Figure | None = None
+    set_size: float | None = None
+    alarms: Figure | None = None
 
 
 def compare(
@@ -42,14 +52,38 @@ def compare(
     before: np.ndarray,
     after: np.ndarray,
     *,
+    novelty: np.ndarray | None,
+    thresholds: Thresholds,
+    measured_on: str,
     speed: tuple[float, float],
     size: tuple[int, int],
 ) -> BeforeAndAfter:
-    """Return the comparison of two networks' probabilities `(n, c)` on pictures of the classes `targets (n,)`."""
+    """Return the comparison of two networks' probabilities `(n, c)` on pictures of the classes `targets (n,)`.
+
+    Args:
+        targets: Indices of the classes.
+        before: Probabilities of the first.
+        after: Those of the second.
+        novelty: `(n,)`, of the second.
+        thresholds: Of the model.
+        measured_on: See `BeforeAndAfter`.
+        speed: Of the two.
+        size: Of the two.
+    """
     right = [probabilities.argmax(axis=1) == targets for probabilities in (before, after)]
-    figures = [Figure(float(one.mean()), *wilson(int(one.sum()), len(one))) for one in right]
     change, p = mcnemar(*right)
-    return BeforeAndAfter(len(targets), figures[0], figures[1], change, p, speed, size)
+    covered = set_size = alarms = None
+    if thresholds.set_probability is not None:
+        sets = prediction_sets(after, thresholds.set_probability)
+        covered, set_size = _share(sets[np.arange(len(targets)), targets]), float(sets.sum(axis=1).mean())
+    if novelty is not None and thresholds.novelty is not None:
+        alarms = _share(novelty > thresholds.novelty)
+    first, second = (_share(one) for one in right)
+    return BeforeAndAfter(len(targets), measured_on, first, second, change, p, speed, size, covered, set_size, alarms)
+
+
+def _share(true: np.ndarray) -> Figure:
+    return Figure(float(true.mean()), *wilson(int(true.sum()), len(true)))
 
 
 def pictures_per_second(runs: Sequence[Run], images: np.ndarray, *, workers: int, seconds: float = 1.0) -> list[float]:

@@ -71,6 +71,9 @@ class Exporter(Protocol):
             SettingError: A package is missing, or the predictor has no model folder where one is needed.
         """
 
+    def describe_again(self, folder: Path, description: dict[str, Any]) -> None:
+        """Let an exported model say something else of itself; the network stays. Only where int8 is in `PRECISIONS`."""
+
     def load(self, folder: Path) -> Exported:
         """Read an exported model back, from its folder alone.
 

@@ -17,6 +17,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,7 +110,7 @@ class Bundle(Exported):
     folder: Path
 
     def outputs(self, pictures: Sequence[bytes]) -> dict[str, np.ndarray]:
-        """Return the probabilities `(n, c)` that `predict.py` prints of picture files, six digits each.
+        """Return the probabilities and the novelty that `predict.py` prints of picture files, six digits each.
 
         Raises:
             ModelError: It failed.
@@ -121,12 +122,16 @@ class Bundle(Exported):
             # -I and -S would hide what is installed; -E and -s keep the caller's own paths, such as PYTHONPATH, out.
             command = [sys.executable, "-E", "-s", "-B", str(self.folder / SCRIPT), "--json", *map(str, files)]
             done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)
-        told = [json.loads(line)["probabilities"] for line in done.stdout.splitlines()]
+        told = [json.loads(line) for line in done.stdout.splitlines()]
         if done.returncode or len(told) != len(pictures):
             reason = (done.stderr.strip().splitlines() or [f"{len(told)} answers"])[-1]
             raise ModelError(f"{SCRIPT} of the bundle failed: {reason}. Export it again, or report this.")
         classes = self.description["classes"]
-        return {"probabilities": np.array([[one[name] for name in classes] for one in told], np.float32)}
+        probabilities = [[one["probabilities"][name] for name in classes] for one in told]
+        found = {"probabilities": np.array(probabilities, np.float32)}
+        if all("novelty" in one for one in told):
+            found["novelty"] = np.array([one["novelty"] for one in told], np.float32)
+        return found
 
 
 def export(predictor: Predictor, folder: Path, how: How) -> None:
@@ -144,6 +149,11 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     name = str(predictor.description.get("data", {}).get("name", "classifier"))
     text = _README.format(name=" ".join(shown(name).split()), count=len(predictor.classes))
     (folder / "README.md").write_text(text, encoding="utf-8")
+
+
+def describe_again(folder: Path, description: dict[str, Any]) -> None:
+    """Write another description into the network in `model/`."""
+    to_openvino.describe_again(folder / MODEL, description)
 
 
 def load(folder: Path) -> Bundle:
@@ -183,23 +193,30 @@ def copy_core(folder: Path) -> None:
         (folder / f"{name}.py").write_text(text.replace("headstart.core", PACKAGE), encoding="utf-8")
 
 
-def write_zip(folder: Path) -> Path:
-    """Write the folder as `FOLDER.zip` beside it, whole or not at all, and return that; an older one is replaced.
+def zip_of(folder: Path) -> Path:
+    """Return where the zip of a bundle's folder stands."""
+    return folder.with_name(f"{folder.name}.zip")
+
+
+def write_zip(folder: Path, target: Path) -> None:
+    """Write a bundle as a zip whose files stand in a folder of the zip's own name, whole or not at all.
+
+    Args:
+        folder: Of the bundle, wherever it is being written.
+        target: `NAME.zip`; an older one is replaced.
 
     Raises:
         ModelError: It cannot be written.
     """
-    target = folder.with_name(f"{folder.name}.zip")
     try:
         with new_file(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as file:
             for path in sorted(folder.rglob("*")):
                 if path.is_file() and path.suffix != ".pyc":
-                    _add(file, path, f"{folder.name}/{path.relative_to(folder).as_posix()}")
+                    _add(file, path, f"{target.stem}/{path.relative_to(folder).as_posix()}")
     except OSError as error:
         raise ModelError(
-            f"{target} cannot be written: {error.strerror or error}. Free some space; the folder itself is complete."
+            f"{target} cannot be written: {error.strerror or error}. Free some space or choose another name."
         ) from error
-    return target
 
 
 def _add(file: zipfile.ZipFile, path: Path, name: str) -> None:

@@ -38,6 +38,15 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     onnx.save(model, str(folder / exported.ONNX))
 
 
+def describe_again(folder: Path, description: dict[str, Any]) -> None:
+    """Write another description into `model.onnx`."""
+    import onnx
+
+    model = onnx.load(str(folder / exported.ONNX))
+    onnx.helper.set_model_props(model, {exported.KEY: as_text(description)})
+    onnx.save(model, str(folder / exported.ONNX))
+
+
 def load(folder: Path) -> Exported:
     """Read the model back: into ONNX Runtime where that is installed, else into OpenVINO.
 

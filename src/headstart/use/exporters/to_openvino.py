@@ -21,20 +21,29 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     Raises:
         SettingError: int8 is asked for and NNCF is not installed.
     """
-    import openvino
-
     model = _read(predictor.network_file)
     packages: tuple[str, ...] = ("openvino",)
     if how.number == "int8":
         from headstart.use.exporters.quantize import quantize_openvino
 
         model, packages = quantize_openvino(model, how.calibration), ("openvino", "nncf")
+    _save(model, folder, describe(predictor, "openvino", how, packages), half=how.number == "float16")
+
+
+def describe_again(folder: Path, description: dict[str, Any]) -> None:
+    """Write another description into `model.xml`; of a model whose weights are not compressed to float16."""
+    _save(shared_core().read_model(str(folder / exported.OPENVINO)), folder, description, half=False)
+
+
+def _save(model: Any, folder: Path, description: dict[str, Any], *, half: bool) -> None:
+    import openvino
+
     file = folder / exported.OPENVINO
-    openvino.save_model(model, str(file), compress_to_fp16=how.number == "float16")
+    openvino.save_model(model, str(file), compress_to_fp16=half)
     # Written twice, because only the first writing tells what the weights' sha256 is.
-    weights = file_sha256(file.with_suffix(".bin"))
-    model.set_rt_info(as_text(describe(predictor, "openvino", how, packages, weights=weights)), [exported.KEY])
-    openvino.save_model(model, str(file), compress_to_fp16=how.number == "float16")
+    export = {**description["export"], "weights": file_sha256(file.with_suffix(".bin"))}
+    model.set_rt_info(as_text({**description, "export": export}), [exported.KEY])
+    openvino.save_model(model, str(file), compress_to_fp16=half)
 
 
 def _read(file: Path) -> Any:

@@ -2,43 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from headstart.core import images
-from headstart.core.artifact import file_sha256
-from headstart.core.errors import DataError, ExportError, ImageError, ModelError, SettingError
+from headstart.core.artifact import DESCRIPTION, file_sha256
+from headstart.core.errors import ModelError, SettingError
 from headstart.core.labels import refuse_several_labels
-from headstart.core.pipeline import chunked, map_ordered
-from headstart.core.predictor import BATCH_SIZE, Predictor
+from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
 from headstart.core.replacing import new_folder
-from headstart.core.runtime import Network, cores
-from headstart.use.exporters import exporter
-from headstart.use.exporters.accuracy import BeforeAndAfter, compare, folder_size, pictures_per_second
-from headstart.use.exporters.contract import Exported, How, Number
+from headstart.use.exporters import eight_bits, exporter
+from headstart.use.exporters.accuracy import BeforeAndAfter, folder_size
+from headstart.use.exporters.contract import Exported, Exporter, How, Number
+from headstart.use.exporters.data import Data, read_pictures, some
+from headstart.use.exporters.metadata import with_figures
 from headstart.use.exporters.odd import odd_pictures, ordinary_pictures
 from headstart.use.exporters.proof import TOLERANCES, Proof, prove
 
 RECORD = "export.json"
 MAX_LOSS = 0.01
 PROVED_ON = 100
-CALIBRATED_ON = 300
-MEASURED_ON = 2000
-
-
-@dataclass(frozen=True, eq=False)
-class Data:
-    """The user's pictures: n paths, and int `targets (n,)`, indices into the model's classes, where they are known."""
-
-    paths: Sequence[str]
-    targets: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +35,7 @@ class Export:
         form, number: Format, and what the weights are kept in.
         size: Bytes of the folder.
         proof: How near it is to the original.
+        generated: Whether the ordinary pictures of the proof were generated, as there were no data.
         accuracy: For int8: what it costs and gains.
     """
 
@@ -58,6 +44,7 @@ class Export:
     number: Number
     size: int
     proof: Proof
+    generated: bool
     accuracy: BeforeAndAfter | None
 
     def to_json(self) -> dict[str, Any]:
@@ -89,24 +76,30 @@ def export_model(
         progress: Is shown the steps.
 
     Raises:
-        SettingError: The format does not have this number, a package is missing, or int8 has no data.
+        SettingError: The format does not have this number, a package is missing, int8 has no data, or the predictor is
+            not that of a model folder.
         DataError: The data are too few, or cannot be read.
         ExportError: The export says something else than the original, or loses too much; nothing is left behind.
         ModelError: `target` holds something else, or cannot be written.
     """
-    progress, module = progress or Progress(), exporter(form)
+    progress, module, target = progress or Progress(), exporter(form), target.absolute()
     if number not in module.PRECISIONS:
         raise SettingError(f"{form} is written in {' or '.join(module.PRECISIONS)}, not in {number}. Choose another.")
+    _check_source(predictor)
     if number == "int8":
         refuse_several_labels(predictor.description.get("output"), "int8")
     check_target(target)
-    if form == "bundle" and not target.exists() and target.with_name(f"{target.name}.zip").exists():
-        raise ModelError(f"{target}.zip exists: nothing was written. Move it away, or choose another name with --out.")
-    learned, unseen = _by_training(predictor, data) if number == "int8" else ([], _rows(data))
-    calibration = _calibration(predictor, data, learned) if data is not None and number == "int8" else None
-    if number == "int8" and calibration is None:
-        raise SettingError("int8 needs labelled pictures, some of them those that the model learned from: give data.")
-    ordinary = _read(data, _some(unseen, PROVED_ON)) if data is not None else ordinary_pictures()
+    if form == "bundle":
+        _check_zip(target)
+    shares = eight_bits.share_out(predictor, data) if number == "int8" else None
+    calibration = None
+    if shares is not None and data is not None:
+        calibration = eight_bits.calibration(predictor, data, shares.calibrating)
+    if data is None:
+        ordinary = ordinary_pictures()
+    else:
+        rows = shares.measuring if shares is not None else range(len(data.paths))
+        ordinary = read_pictures(data, some(rows, PROVED_ON))
     with new_folder(target) as folder:
         with progress.step(f"write {form}"):
             module.export(predictor, folder, How(number, calibration))
@@ -114,16 +107,55 @@ def export_model(
             made = module.load(folder)
             proof = prove(predictor, made, ordinary, odd_pictures(), TOLERANCES[number])
         accuracy = None
-        if data is not None and number == "int8":
-            accuracy = _measure(predictor, made, data, _some(unseen, MEASURED_ON), folder, progress)
-            _judge(accuracy, max_loss, force, progress)
-        done = Export(target, form, number, folder_size(folder), proof, accuracy)
+        if shares is not None and data is not None:
+            accuracy = eight_bits.measure(predictor, made, data, shares, folder, progress)
+            eight_bits.judge(accuracy, max_loss, force, progress)
+            _tell_figures(module, folder, made, accuracy)
+        done = Export(target, form, number, folder_size(folder), proof, data is None, accuracy)
         write_record(folder, done)
-    if form == "bundle":
-        from headstart.use.exporters.to_bundle import write_zip
+        if form == "bundle":
+            from headstart.use.exporters.to_bundle import write_zip, zip_of
 
-        write_zip(target)
+            write_zip(folder, zip_of(target))
     return done
+
+
+def _check_source(predictor: Predictor) -> None:
+    """Raise SettingError if the predictor is not that of a model folder: an export lacks what another is made from."""
+    source, made = predictor.network_file, predictor.description.get("export")
+    if made is not None:
+        raise SettingError(
+            f"{source} is an export itself ({made.get('format')}, {made.get('number')}), and a model is exported from "
+            "the folder that `headstart fit` wrote: name that folder."
+        )
+    if not (source.parent / DESCRIPTION).is_file():
+        raise SettingError(
+            f"{source} is in no model folder: save the model first, and export what `headstart.load` returns of it."
+        )
+
+
+def _check_zip(target: Path) -> None:
+    """Raise ModelError if a zip beside `target` is not that of an earlier bundle there."""
+    from headstart.use.exporters.to_bundle import zip_of
+
+    if not zip_of(target).exists():
+        return
+    try:
+        former = json.loads((target / RECORD).read_text(encoding="utf-8"))["form"]
+    except (OSError, ValueError, KeyError, TypeError):
+        former = None
+    if former != "bundle":
+        raise ModelError(
+            f"{zip_of(target)} exists and is no earlier bundle's: nothing was written. Move it away, or choose another "
+            "name with --out."
+        )
+
+
+def _tell_figures(module: Exporter, folder: Path, made: Exported, accuracy: BeforeAndAfter) -> None:
+    """Let an export in 8 bits carry its own figures, where they are of pictures that were not learned from."""
+    if accuracy.measured_on == eight_bits.UNSEEN:
+        module.describe_again(folder, with_figures(made.description, accuracy, made.engine))
+        module.load(folder)  # which refuses what does not belong together
 
 
 def check_target(target: Path) -> None:
@@ -154,129 +186,3 @@ def write_record(folder: Path, done: Export) -> None:
 
 def _relative(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()
-
-
-def _rows(data: Data | None) -> list[int]:
-    return [] if data is None else list(range(len(data.paths)))
-
-
-def _some(rows: Sequence[int], count: int) -> list[int]:
-    """Return so many of the rows, chosen by a fixed seed, in order."""
-    if len(rows) <= count:
-        return list(rows)
-    return sorted(np.random.default_rng(0).choice(np.asarray(rows), count, replace=False).tolist())
-
-
-def _by_training(predictor: Predictor, data: Data | None) -> tuple[list[int], list[int]]:
-    """Return the rows that the model learned from, and the others; halves where it knows none of them.
-
-    Raises:
-        SettingError: There are no labelled data.
-        DataError: All of them were learned from, or there are fewer than two.
-    """
-    if data is None or data.targets is None:
-        raise SettingError(
-            "int8 needs labelled pictures, to calibrate on those that the model learned from and to measure what it "
-            "costs on the others: name their folder with --data."
-        )
-    known = set(predictor.description.get("data", {}).get("training_digests", ()))
-    learned: list[int] = []
-    others: list[int] = []
-    for row, path in enumerate(data.paths):
-        try:
-            digest = hashlib.blake2b(images.read(path), digest_size=16).hexdigest()[:16]
-        except ImageError:
-            continue  # the pictures that cannot be read are no loss to either side
-        (learned if digest in known else others).append(row)
-    if not learned:
-        mixed = np.random.default_rng(0).permutation(others).tolist()
-        half = min(len(mixed) // 2, CALIBRATED_ON)
-        learned, others = sorted(mixed[:half]), sorted(mixed[half:])
-    if not learned or not others:
-        raise DataError(
-            f"of the {len(data.paths):,} pictures {len(learned):,} were learned from and {len(others):,} were not: "
-            "int8 needs some of both, to calibrate and to measure. Give what the model was fitted on, with pictures "
-            "that it did not learn from."
-        )
-    return learned, others
-
-
-def _calibration(predictor: Predictor, data: Data, rows: list[int]) -> np.ndarray:
-    seen = [predictor.preprocessing.load(picture) for picture in _read(data, _some(rows, CALIBRATED_ON)).values()]
-    return np.stack(seen)
-
-
-def _read(data: Data, rows: Sequence[int]) -> dict[str, bytes]:
-    """Return the files of the rows by path, without those that are no pictures.
-
-    Raises:
-        DataError: None of them is a picture.
-    """
-    found = {}
-    for row in rows:
-        try:
-            picture = images.read(data.paths[row])
-            images.decode(picture, min_size=(32, 32))
-        except ImageError:
-            continue
-        found[data.paths[row]] = picture
-    if not found:
-        raise DataError("none of the pictures can be read. Name a folder of pictures with --data.")
-    return found
-
-
-def _measure(
-    predictor: Predictor, made: Exported, data: Data, rows: Sequence[int], folder: Path, progress: Progress
-) -> BeforeAndAfter:
-    """Return what the export costs and gains on labelled pictures that were not learned from."""
-    assert data.targets is not None
-    original = Network(predictor.network_file, streams=cores()).run
-
-    def work(chunk: list[int]) -> tuple[list[int], np.ndarray, np.ndarray] | None:
-        kept, seen = [], []
-        for row in chunk:
-            try:
-                seen.append(predictor.preprocessing.load(images.read(data.paths[row])))
-            except ImageError:
-                continue
-            kept.append(row)
-        if not kept:
-            return None
-        batch = np.stack(seen)
-        return kept, original(batch)["probabilities"], made.run(batch)["probabilities"]
-
-    done: list[int] = []
-    before, after = [], []
-    with progress.step("accuracy before and after", len(rows)) as update:
-        for result in map_ordered(work, chunked(rows, BATCH_SIZE), cores()):
-            if result is not None:
-                done += result[0]
-                before.append(result[1])
-                after.append(result[2])
-                update(len(done))
-    with progress.step("speed before and after"):
-        batch = np.zeros((BATCH_SIZE, *predictor.preprocessing.image_size, 3), np.uint8)
-        speed = pictures_per_second([original, made.run], batch, workers=cores())
-    return compare(
-        data.targets[done],
-        np.concatenate(before),
-        np.concatenate(after),
-        speed=(speed[0], speed[1]),
-        size=(predictor.network_file.stat().st_size, folder_size(folder)),
-    )
-
-
-def _judge(accuracy: BeforeAndAfter, max_loss: float, force: bool, progress: Progress) -> None:
-    loss = -accuracy.change
-    if loss <= max_loss + 1e-12:
-        return
-    told = (
-        f"int8 names {accuracy.after.value:.4f} of {accuracy.n:,} pictures right, the original "
-        f"{accuracy.before.value:.4f} (McNemar's test: p = {accuracy.p:.2g}): {loss:.4f} less, "
-        f"where at most {max_loss:g} is allowed"
-    )
-    if not force:
-        raise ExportError(
-            f"{told}. Nothing was written. Keep float16 or float32, or allow it with --max-loss or --force."
-        )
-    progress.note(f"{told}; written all the same, as --force says.")
