@@ -310,11 +310,21 @@ def test_the_hash_of_what_was_frozen_is_that_of_the_pretrained_tensors(tuned, li
 def test_the_frozen_start_is_what_method_frozen_makes_of_the_same_options(folder, monkeypatch) -> None:
     starts = []
     monkeypatch.setattr(method, "finetune", lambda task, *arguments: starts.append(task) or task.start)
-    for options in ({}, {"views": 3, "augmentation": "standard"}):
-        start, frozen = (fit(folder, method=name, head="mlp", epochs=3, **options) for name in ("finetune", "frozen"))
-        assert starts[-1].start_views == options.get("views", 1)
+    seen = []
+    for options in (
+        {},
+        {"views": 3, "augmentation": "standard"},
+        {"augmentation": "standard"},
+        {"augmentation": "standard", "unfreeze": "all"},
+    ):
+        start = fit(folder, {"epochs": 5}, head="mlp", epochs=3, **options)
+        alike = {name: value for name, value in options.items() if name != "unfreeze"}
+        frozen = fit(folder, method="frozen", head="mlp", epochs=3, **alike)
+        seen.append((starts[-1].start_views, starts[-1].how.views))
         assert (model_folder(start) / "model.onnx").read_bytes() == (model_folder(frozen) / "model.onnx").read_bytes()
-    assert len({json.dumps(identity(task)["start_views"]) for task in starts}) == 2
+    # Of the start, which has three epochs, and of training, which has five.
+    assert seen == [(1, 1), (3, 3), (3, 4), (3, 5)]
+    assert [identity(task)["start_views"] for task in starts] == [1, 3, 3, 3]
 
 
 # What fails, and what was forgotten

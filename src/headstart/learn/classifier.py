@@ -332,6 +332,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             seed=self.seed,
             budget=None if budget is None else parse_seconds(budget),
             auto=self.method == "auto",
+            views=None if self.views is None else int(self.views),
             resume=resume,
             progress=progress,
             on_epoch=on_epoch,

@@ -50,14 +50,14 @@ def feature_settings(given: ImageClassifier) -> FeatureSettings:
 
 
 def _views(given: ImageClassifier, augmentation: Augmentation) -> int:
-    """Return the views of each training picture; fine-tuning, which knows its cut, chooses where 1 is returned."""
+    """Return the views of each training picture for the head; fine-tuning, which knows its cut, chooses its own."""
     from headstart.learn.augment import Augmentation
     from headstart.learn.finetune.source import DEFAULT_VIEWS
     from headstart.learn.heads import MLPHead
 
     if given.views is not None:
         return int(given.views)
-    if given.method != "frozen" or augmentation == Augmentation():
+    if augmentation == Augmentation():
         return 1
     if given.head != "mlp":
         return DEFAULT_VIEWS

@@ -58,6 +58,7 @@ def fit_finetune(
     seed: int = 0,
     budget: float | None = None,
     auto: bool = False,
+    views: int | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     on_epoch: OnEpoch | None = None,
@@ -74,6 +75,7 @@ def fit_finetune(
         seed: Of everything that is drawn.
         budget: Seconds that training may take by estimate, else the frozen backbone is kept; None is no limit.
         auto: Whether fine-tuning that fails is a note, and the frozen backbone kept, instead of a TrainingError.
+        views: In training; None lets the cut and the epochs choose where there is augmentation.
         resume: Whether to continue from the checkpoint of an earlier run with the same data and settings.
         progress: Is shown the steps, and told what was gained.
         on_epoch: Called with each epoch's row.
@@ -95,6 +97,7 @@ def fit_finetune(
     # bfloat16 is not there, or was refused for the whole network; never because float32 happened to be in the cache.
     if start.features["precision"] == "float32":
         how = replace(how, precision="float32")
+    how = replace(how, views=views or 1)
     how = choose_views(how, int(settings.epochs or 1), pixels=layers.cut == backbone.stages[0], progress=progress)
     device = torch.device(choose_device(how.device))
     task = Task(prepared, backbone, layers, head, start, start_views, how, settings, class_weight, seed, device)
