@@ -32,7 +32,7 @@ def check_finite(what: str, value: float, where: str, settings: TrainingSettings
     raise TrainingError(
         f"the {what} {became} in {where}: lower learning_rate (now {settings.learning_rate:g}) and "
         f"backbone_learning_rate (now {settings.backbone_learning_rate:g}), or set clip_norm "
-        f"(now {settings.clip_norm:g})."
+        f"(now {settings.clip_norm:g}), by --training NAME=VALUE."
     )
 
 
@@ -55,8 +55,8 @@ def failures_are_explained(settings: TrainingSettings, folder: Path | None = Non
         if not (short or "out of memory" in text or "not enough memory" in text):
             raise
         raise TrainingError(
-            f"memory is short for batches of {settings.batch_size} pictures: lower batch_size, or unfreeze "
-            f"less.{_kept(folder)}"
+            f"memory is short for batches of {settings.batch_size} pictures: lower batch_size "
+            f"(--training batch_size={max(1, settings.batch_size // 2)}), or unfreeze less.{_kept(folder)}"
         ) from error
 
 
