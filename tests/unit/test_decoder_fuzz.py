@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from crafted_pictures import crafted_pictures
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_pictures import encoded, gradient, odd_pictures
@@ -19,6 +20,7 @@ from headstart.core.preprocessing import Preprocessing
 
 # The huge ones take long and add nothing to headers; a header may still claim any size.
 SEEDS = {name: data for name, data in odd_pictures().items() if len(data) < 200_000}
+SEEDS |= {name: data for name, (data, _) in crafted_pictures().items() if len(data) < 200_000}
 
 
 @cache

@@ -8,8 +8,9 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+from crafted_pictures import crafted_pictures, harmless_pictures
 from odd_pictures import encoded, gradient, odd_pictures
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from headstart.core import images
 from headstart.core.errors import ImageError
@@ -128,3 +129,83 @@ def test_floating_point_pixels_are_refused_rather_than_guessed() -> None:
     data = encoded(Image.fromarray(np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)), "TIFF")
     with pytest.raises(ImageError, match="floating-point"):
         images.decode(data)
+
+
+@pytest.mark.parametrize("name", crafted_pictures())
+def test_a_file_made_to_keep_the_decoder_busy_is_refused_before_any_decoder_sees_it(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, word = crafted_pictures()[name]
+    assert len(data) < 2_000_000
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("a decoder was started"))
+    for ask in (images.inspect, images.decode):
+        with pytest.raises(ImageError, match=word):
+            ask(data)
+
+
+@pytest.mark.parametrize("name", harmless_pictures())
+def test_a_file_of_many_parts_as_programs_write_them_is_read(name: str) -> None:
+    data = harmless_pictures()[name]
+    expected = np.asarray(Image.open(BytesIO(data)).convert("RGB"))
+    assert images.decode(data).shape == expected.shape
+
+
+@pytest.mark.parametrize("cut", [0, 1, 5, 9, 13, 14, 20, 40])
+def test_a_header_that_is_cut_off_anywhere_is_told_in_the_usual_way(cut: int) -> None:
+    for data in (*ODD.values(), *(crafted for crafted, _ in crafted_pictures().values())):
+        if len(data) > 50:
+            with pytest.raises(ImageError):
+                images.decode(data[:cut])
+
+
+@pytest.mark.parametrize("largest", [1, 100, 254, 256, 1023, 4095])
+@pytest.mark.parametrize("magic", [b"P5", b"P6"])
+def test_a_binary_ppm_of_any_depth_has_the_pixels_of_pillows_slow_decoder(magic: bytes, largest: int) -> None:
+    values = np.random.default_rng(0).integers(0, largest + 1, (5, 7, 3 if magic == b"P6" else 1))
+    values[0, 0] = largest
+    data = magic + b" 7 5 %d\n" % largest + values.astype(">u2" if largest > 255 else np.uint8).tobytes()
+    slow = np.asarray(Image.open(BytesIO(data)))
+    expected = slow if slow.ndim == 3 else np.repeat(slow[..., None] >> (8 if largest > 255 else 0), 3, axis=2)
+    np.testing.assert_array_equal(images.decode(data), expected)
+    with pytest.raises(ImageError, match="cut off"):
+        images.decode(data[:-1])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I"])
+def test_a_picture_decoded_in_strips_is_the_picture_decoded_at_once(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if mode.startswith("I"):
+        whole = Image.fromarray(np.arange(35 * 40, dtype=np.uint16).reshape(35, 40) * 40).convert(mode)
+    else:
+        grey = Image.fromarray(gradient(35, 40)).convert("L")
+        whole = Image.merge("RGBA", (*Image.fromarray(gradient(35, 40)).split(), grey))
+        whole = whole.convert("RGB").convert(mode) if mode in ("1", "CMYK") else whole.convert(mode)
+    data = encoded(whole, "TIFF" if mode in ("CMYK", "I") else "PNG") if mode != "PA" else palette_with_transparency()
+    at_once = images.decode(data)
+    strips = []
+    genuine = images._strip_to_rgb
+    monkeypatch.setattr(images, "_STRIP_PIXELS", 130)
+    monkeypatch.setattr(images, "_strip_to_rgb", lambda strip: strips.append(strip.size) or genuine(strip))
+    np.testing.assert_array_equal(images.decode(data), at_once)
+    assert strips == [(40, 3)] * 11 + [(40, 2)]
+
+
+def palette_with_transparency() -> bytes:
+    picture = Image.fromarray(gradient(35, 40)).convert("P")
+    return encoded(picture, "PNG", transparency=bytes(range(0, 256)))
+
+
+def test_the_filters_of_warnings_do_not_grow_with_the_pictures() -> None:
+    data = encoded(Image.fromarray(gradient(24, 32)), "PNG")
+    images.inspect(data)
+    before = list(warnings.filters)
+    for _ in range(20):
+        images.inspect(data)
+    assert warnings.filters == before
+
+
+def test_what_a_decoder_must_hold_as_a_whole_is_told_from_the_header() -> None:
+    photo = Image.fromarray(gradient())
+    assert not images.inspect(encoded(photo, "JPEG")).whole
+    assert images.inspect(encoded(photo, "JPEG", progressive=True)).whole
+    assert images.inspect(encoded(photo.convert("CMYK"), "JPEG")).whole
+    assert images.inspect(encoded(photo, "PNG")).whole

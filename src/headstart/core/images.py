@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import simplejpeg
 
+from headstart.core import crafted
 from headstart.core.errors import ImageError
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFile
 
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 512 * 1024 * 1024
@@ -29,6 +32,8 @@ SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .avif .heic .heif .mpo .ppm .pgm .pnm".split()
 )
 _EMPTY = "the file is empty (0 bytes). Replace it or leave it out."
+_FILTERS = threading.Lock()
+_STRIP_PIXELS = 1_000_000
 _EXIF_ORIENTATION = 0x0112
 # EXIF orientation -> (flip left-right first?, quarter turns anticlockwise for np.rot90)
 _TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
@@ -36,12 +41,17 @@ _TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3)
 
 @dataclass(frozen=True)
 class PictureInfo:
-    """What the header of a picture says, before EXIF rotation: format name, size in pixels, Pillow mode."""
+    """What the header of a picture says, before EXIF rotation: format name, size in pixels, Pillow mode.
+
+    `whole` says whether its decoder has to hold all of it at full size, up to 12 bytes a pixel; of an ordinary JPEG it
+    holds no more than what is asked for.
+    """
 
     format: str
     width: int
     height: int
     mode: str
+    whole: bool = True
 
 
 def read(path: str | os.PathLike[str]) -> bytes:
@@ -87,7 +97,8 @@ def inspect(data: bytes, max_pixels: int = MAX_PIXELS) -> PictureInfo:
         ImageError: The bytes are no picture of a known format, or it has more than `max_pixels` pixels.
     """
     with _open(data, max_pixels) as image:
-        return PictureInfo(str(image.format), image.width, image.height, image.mode)
+        by_rows = _for_simplejpeg(image) and not image.info.get("progressive")
+        return PictureInfo(str(image.format), image.width, image.height, image.mode, whole=not by_rows)
 
 
 def decode(data: bytes, min_size: tuple[int, int] | None = None) -> np.ndarray:
@@ -110,27 +121,25 @@ def decode(data: bytes, min_size: tuple[int, int] | None = None) -> np.ndarray:
     with _open(data) as image:
         orientation = _orientation(image)
         pixels = None
-        if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+        if _for_simplejpeg(image):
             pixels = _decode_jpeg(data, min_size, turned=orientation >= 5)
         if pixels is None:
-            pixels = _decode_with_pillow(image)
+            pixels = _decode_with_pillow(image, data)
     flip, turns = _TURNS.get(orientation, (False, 0))
     if flip:
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(np.rot90(pixels, turns) if turns else pixels)
 
 
-def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile.ImageFile:
     from PIL import Image, UnidentifiedImageError
 
     if not data:
         raise ImageError(_EMPTY)
-    if data[4:8] == b"ftyp":
-        _register_heif()
-    # Pillow warns from 89 megapixels on; the limit here is ours, and its error line is enough.
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    crafted.refuse(data)
     try:
-        Image.init()
+        _prepare_pillow(heif=data[4:8] == b"ftyp")
+        _keep_pillow_quiet()
         image = Image.open(BytesIO(data), formats=[name for name in FORMATS if name in Image.OPEN])
     except Image.DecompressionBombError:
         raise ImageError(_too_large("far too many", max_pixels)) from None
@@ -142,16 +151,35 @@ def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(_too_large(f"{image.width} x {image.height}", max_pixels))
     if image.width < 1 or image.height < 1:
         raise ImageError(f"it is {image.width} x {image.height} pixels. Leave it out.")
+    crafted.refuse_slow_decoder(image)
     return image
 
 
-def _register_heif() -> None:
-    """Let Pillow read HEIC where the plug-in is installed; AVIF comes with Pillow itself."""
-    try:
-        import pillow_heif
-    except ImportError:
-        return
-    pillow_heif.register_heif_opener()
+@cache
+def _prepare_pillow(*, heif: bool) -> None:
+    """Let Pillow read its formats, and HEIC where the plug-in is installed; AVIF comes with Pillow itself."""
+    from PIL import Image
+
+    Image.init()
+    if heif:
+        try:
+            import pillow_heif
+        except ImportError:
+            return
+        pillow_heif.register_heif_opener()
+
+
+def _keep_pillow_quiet() -> None:
+    """Ignore Pillow's warning from 89 megapixels on: the limit here is ours, and its error line is enough.
+
+    The filters belong to all threads, so they are touched only where somebody else has put one before ours.
+    """
+    from PIL import Image
+
+    ours = ("ignore", None, Image.DecompressionBombWarning, None, 0)
+    if warnings.filters[:1] != [ours]:
+        with _FILTERS:
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -160,6 +188,10 @@ def _orientation(image: Image.Image) -> int:
     except Exception:  # damaged EXIF is no reason to refuse the pixels
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _for_simplejpeg(image: Image.Image) -> bool:
+    return image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L")
 
 
 def _decode_jpeg(data: bytes, min_size: tuple[int, int] | None, *, turned: bool) -> np.ndarray | None:
@@ -174,10 +206,12 @@ def _decode_jpeg(data: bytes, min_size: tuple[int, int] | None, *, turned: bool)
         return None
 
 
-def _decode_with_pillow(image: Image.Image) -> np.ndarray:
+def _decode_with_pillow(image: ImageFile.ImageFile, data: bytes) -> np.ndarray:
     try:
+        if any(tile[0] == "ppm" for tile in image.tile):
+            return _decode_ppm(image, data)
         image.load()
-        return np.asarray(_to_rgb(image))
+        return _to_rgb(image)
     except ImageError:
         raise
     except MemoryError:
@@ -186,19 +220,47 @@ def _decode_with_pillow(image: Image.Image) -> np.ndarray:
         raise ImageError(f"it is damaged or cut off ({_short(error)}). Save it again or leave it out.") from None
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    from PIL import Image
+def _decode_ppm(image: ImageFile.ImageFile, data: bytes) -> np.ndarray:
+    """Decode a binary PPM or PGM whose largest value is its own, which Pillow does a byte at a time in Python."""
+    start, mode, largest = image.tile[0].offset, image.mode, int(cast("tuple[Any, ...]", image.tile[0].args)[1])
+    if mode not in ("L", "I", "RGB"):
+        raise ImageError("it is a PPM of an unusual kind, which is not read. Save it as PNG.")
+    channels = 3 if mode == "RGB" else 1
+    values = np.frombuffer(
+        data, ">u2" if largest > 255 else np.uint8, image.width * image.height * channels, offset=start
+    )
+    full = 65535 if mode == "I" else 255
+    scaled = np.minimum(np.round(np.arange(np.iinfo(values.dtype).max + 1) / largest * full), full).astype(np.uint16)
+    table = (scaled >> 8 if mode == "I" else scaled).astype(np.uint8)
+    pixels = table[values].reshape(image.height, image.width, channels)
+    return pixels if channels == 3 else np.repeat(pixels, 3, axis=2)
 
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    """Return the pixels of a decoded picture, a strip at a time: each copy of a large picture is large, too."""
     if image.mode == "F":
         raise ImageError("its pixels are floating-point numbers of unknown range. Save it with 8 or 16 bits.")
+    rows = max(1, _STRIP_PIXELS // image.width)
+    if rows >= image.height:
+        return _strip_to_rgb(image)
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = _strip_to_rgb(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _strip_to_rgb(image: Image.Image) -> np.ndarray:
+    from PIL import Image
+
     if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip at 255 instead of scaling
-        wide = np.asarray(image).astype(np.int64)
-        return Image.fromarray((np.clip(wide, 0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+        high = (np.clip(np.asarray(image), 0, 65535) >> 8).astype(np.uint8)
+        return np.repeat(high[..., None], 3, axis=2)
     if image.has_transparency_data or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        image = Image.alpha_composite(white, image)
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _unknown_format(data: bytes) -> str:
