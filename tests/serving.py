@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import httpx
 import numpy as np
 import torch
 import uvicorn
+from odd_pictures import encoded, gradient
+from PIL import Image
 from torch import nn
 
 from headstart.core import artifact
@@ -22,12 +25,15 @@ from headstart.core.preprocessing import Preprocessing
 from headstart.learn.save import write_network
 from headstart.networks.export import Classifier
 from headstart.networks.novelty import Novelty
+from headstart.use.serve import guards
 from headstart.use.serve.app import create_app
 from headstart.use.serve.limits import Limits
 from headstart.use.serve.models import Models
 from headstart.use.serve.run import bind, configure
 
 CLASSES = ("ant", "bee", "wasp")
+PICTURE = encoded(Image.fromarray(gradient()), "JPEG")
+KEY = "a-key-of-more-than-16"
 
 
 class TinyBackbone(nn.Module):
@@ -110,3 +116,25 @@ def serve_command(*arguments: object, **environment: str) -> Iterator[tuple[subp
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
+
+
+def files(*pictures: tuple[str, bytes]) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("files", one) for one in pictures]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition; what is shown is that it comes, not when."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def assert_framed(answer: httpx.Response) -> None:
+    """The headers that every answer has, whatever its status."""
+    for name, value in guards.HEADERS.items():
+        assert answer.headers.get_list(name) == [value]
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert len(answer.headers["x-request-id"]) == 32
+    assert "server" not in answer.headers

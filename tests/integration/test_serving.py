@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ import pytest
 from odd_pictures import encoded, gradient
 from packaging.requirements import Requirement
 from PIL import Image
-from serving import serve_command, write_model
+from serving import serve_command, until, write_model
 
 PICTURE = encoded(Image.fromarray(gradient()), "JPEG")
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +157,67 @@ def test_a_new_model_is_picked_up_without_losing_a_request_and_a_damaged_one_is_
         assert 'headstart_model_reloads_total{model="insects",outcome="refused"}' in metrics
 
 
+STUCK = """
+import threading
+import headstart.core.preprocessing as preprocessing
+genuine = preprocessing.images.decode
+preprocessing.images.decode = lambda data, min_size=None: (
+    threading.Event().wait() if data.endswith(b"STUCK") else genuine(data, min_size)
+)
+"""
+
+
+def test_a_stop_does_not_wait_for_a_decoder_that_never_ends_and_says_so(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STUCK)
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with serve_command(model, "--timeout", "1", PYTHONPATH=path) as (process, address):
+        assert httpx.post(f"{address}/predict", content=PICTURE).status_code == 200
+        assert httpx.post(f"{address}/predict", content=PICTURE + b"STUCK", timeout=60).status_code == 504
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+        stopped = json.loads(err.splitlines()[-1])
+        assert (stopped["event"], stopped["threads_left"]) == ("stopped", 1)
+
+
+def test_the_log_is_one_json_object_a_line_whatever_libraries_say_of_hostile_pictures(model: Path) -> None:
+    with serve_command(model) as (process, address):
+        for data in (jpeg_with_damaged_exif(), tiff_that_libtiff_complains_of()):
+            httpx.post(f"{address}/predict", content=data, timeout=60)
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    events = [json.loads(line) for line in err.splitlines()]
+    assert [one["message"] for one in events if one["event"] == "warning" and "Skipping tag" in one["message"]]
+    assert [one["message"] for one in events if one["event"] == "stderr" and "maximum scans" in one["message"]]
+
+
+def jpeg_with_damaged_exif() -> bytes:
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHLL", 1, 0x0113, 2, 60_000, 8) + bytes(4)
+    return encoded(Image.new("RGB", (64, 64)), "JPEG", exif=exif)
+
+
+def tiff_that_libtiff_complains_of() -> bytes:
+    """A TIFF that holds a JPEG of too many scans."""
+    data = encoded(Image.new("L", (64, 64), 128), "JPEG", progressive=True)
+    data = data[:-2] + data[data.rindex(b"\xff\xda") : -2] * 200 + data[-2:]
+    values = [(256, 64), (257, 64), (258, 8), (259, 7), (262, 1), (273, 122), (277, 1), (278, 64), (279, len(data))]
+    tags = b"".join(struct.pack("<HHLL", tag, 4, 1, value) for tag, value in values)
+    return b"II*\0" + struct.pack("<LH", 8, 9) + tags + bytes(4) + data
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "insects")
+    with serve_command(folder, "--reload-model") as (process, address):
+        process.stderr.close()
+        for _ in range(3):
+            assert httpx.post(f"{address}/predict", content=PICTURE).status_code == 200
+        for seed, classes in ((1, ["crow", "wren"]), (2, ["ash", "elm"])):
+            write_model(folder, classes=tuple(classes), seed=seed)
+            until(lambda classes=classes: httpx.get(f"{address}/model").json()["classes"] == classes)
+        process.terminate()
+        assert process.wait(60) == 0
+
+
 def test_wrong_settings_are_one_line_and_exit_code_2(model: Path, tmp_path: Path) -> None:
     with serve_command(model) as (_, address):
         port = address.rsplit(":", 1)[1]
@@ -165,6 +227,7 @@ def test_wrong_settings_are_one_line_and_exit_code_2(model: Path, tmp_path: Path
             ([model, "--host", "no.such.host.invalid"], "cannot be had"),
             ([model, "--max-body", "lots"], "not a size"),
             ([model, "--queue", "3"], "queue"),
+            ([model, "--timeout", "inf"], "seconds"),
             ([model, "--api-keys", tmp_path / "absent"], "cannot be read"),
         ):
             command = [sys.executable, "-m", "headstart", "serve", *map(str, arguments)]

@@ -48,7 +48,7 @@ def cpu_quota(root: Path) -> float | None:
         return None
     mounts, found = root / "sys/fs/cgroup", []
     for line in lines:
-        number, controllers, group = (line.split(":", 2) + ["", ""])[:3]
+        number, controllers, group = [*line.split(":", 2), "", ""][:3]
         if number == "0" and not controllers:
             homes = [mounts, mounts / "unified"]
         elif "cpu" in controllers.split(","):

@@ -75,6 +75,7 @@ def explain_pictures(
     target: str | None = None,
     method: Method = "auto",
     similar: FindSimilar | None = None,
+    workers: int | None = None,
 ) -> Iterator[Explanation]:
     """Yield where a saved model looked, picture by picture, in bounded memory; a broken picture has its `error` set.
 
@@ -86,6 +87,7 @@ def explain_pictures(
             only what predicting needs; `auto` takes the first where torch is installed
             and the model has the tensors for it; an exported one has not.
         similar: Features `(d,)` -> the most similar training pictures.
+        workers: How many threads `occlusion` runs the network in; None: one a core.
 
     Raises:
         SettingError: There is no such class or method.
@@ -94,7 +96,16 @@ def explain_pictures(
     if target is not None and target not in predictor.classes:
         raise unknown_name("class", target, predictor.classes, "the model's model.json")
     method = choose_method(method, predictor)
-    return _explain(predictor, pictures, target, method, make_heat_maps(predictor, method), similar)
+    # Who wants few threads does not want all cores for the answer either.
+    return _explain(
+        predictor,
+        pictures,
+        target,
+        method,
+        make_heat_maps(predictor, method, workers),
+        similar,
+        many=workers is not None,
+    )
 
 
 def choose_method(method: str, predictor: Predictor) -> Method:
@@ -114,12 +125,15 @@ def choose_method(method: str, predictor: Predictor) -> Method:
     return "gradcam" if method == "gradcam" else "occlusion"
 
 
-def make_heat_maps(predictor: Predictor, method: Method) -> HeatMaps:
-    """Return the function `(images as the network sees them, targets) -> heat` of a method, for one model."""
+def make_heat_maps(predictor: Predictor, method: Method, workers: int | None = None) -> HeatMaps:
+    """Return the function `(images as the network sees them, targets) -> heat` of a method, for one model.
+
+    `workers` is how many threads `occlusion` runs the network in; None: one a core.
+    """
     if method == "occlusion":
         from headstart.use.explain import occlusion
 
-        return lambda images, targets: occlusion.heat_maps(predictor, images, targets)
+        return lambda images, targets: occlusion.heat_maps(predictor, images, targets, workers=workers)
     from headstart.networks import load_network
     from headstart.use.explain import gradcam
 
@@ -134,6 +148,8 @@ def _explain(
     method: Method,
     heat_maps: HeatMaps,
     similar: FindSimilar | None,
+    *,
+    many: bool,
 ) -> Iterator[Explanation]:
     for index, picture in enumerate(pictures):
         name = sources.name(picture, index)
@@ -146,7 +162,7 @@ def _explain(
             pixels = np.zeros((0, 0, 3), np.uint8)
             yield Explanation(name, str(error), "", target or "", np.nan, method, pixels, nothing, nothing.ravel())
             continue
-        outputs = predictor.network(many=False).run(seen[None])
+        outputs = predictor.network(many=many).run(seen[None])
         probabilities = outputs["probabilities"][0]
         novelty = float(outputs["novelty"][0]) if "novelty" in outputs else None
         answered = predictor.answer(Prediction(name, probabilities, novelty=novelty))

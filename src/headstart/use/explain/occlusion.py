@@ -19,7 +19,9 @@ CLEAR_LOSS = 1.0
 _LEAST = 1e-30
 
 
-def heat_maps(predictor: Predictor, images: np.ndarray, targets: np.ndarray, *, grid: int = GRID) -> np.ndarray:
+def heat_maps(
+    predictor: Predictor, images: np.ndarray, targets: np.ndarray, *, grid: int = GRID, workers: int | None = None
+) -> np.ndarray:
     """Return where covering a picture costs a class its answer: occlusion sensitivity.
 
     Zeiler and Fergus 2014 (arXiv:1311.2901, section 4.2): a square slides over the picture and what the class loses is
@@ -33,6 +35,7 @@ def heat_maps(predictor: Predictor, images: np.ndarray, targets: np.ndarray, *, 
         images: uint8 `(n, h, w, 3)`, as the network sees them (`Preprocessing`).
         targets: int `(n,)`, the class of each picture to explain.
         grid: Cells a side; the network runs on `(grid + 1) ** 2 + 1` pictures for each of the n.
+        workers: How many threads run the network, each in a stream of its own; None: one a core.
 
     Returns:
         float32 `(n, h, w)` in [0, 1]; a picture's strongest place is 1 if covering it divides the odds by e or more,
@@ -47,7 +50,7 @@ def heat_maps(predictor: Predictor, images: np.ndarray, targets: np.ndarray, *, 
         raise SettingError(f"grid is {grid!r}: give a whole number from 2 to {MAX_GRID}.")
     losses = np.zeros((len(images), grid, grid), np.float32)
     for image, target, out in zip(images, targets, losses, strict=True):
-        support = np.concatenate(list(_run(predictor, _covered(image, grid))))
+        support = np.concatenate(list(_run(predictor, _covered(image, grid), workers)))
         logits = np.log(np.maximum(support, _LEAST))
         others = np.delete(logits, int(target), axis=1).mean(axis=1)
         evidence = logits[:, int(target)] - others
@@ -73,11 +76,11 @@ def _covered(image: np.ndarray, grid: int) -> Iterator[np.ndarray]:
             yield covered
 
 
-def _run(predictor: Predictor, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the probabilities `(…, c)` of pictures as the network sees them, on every core."""
+def _run(predictor: Predictor, images: Iterator[np.ndarray], workers: int | None) -> Iterator[np.ndarray]:
+    """Yield the probabilities `(…, c)` of pictures as the network sees them."""
     network = predictor.network(many=True)
 
     def work(chunk: list[np.ndarray]) -> np.ndarray:
         return network.run(np.stack(chunk))["probabilities"]
 
-    yield from map_ordered(work, chunked(images, BATCH_SIZE), workers=network.streams)
+    yield from map_ordered(work, chunked(images, BATCH_SIZE), workers=workers or network.streams)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Security
 from fastapi.exceptions import RequestValidationError
@@ -31,7 +31,10 @@ from headstart.use.serve.metrics import Metrics
 from headstart.use.serve.models import Models, Served
 from headstart.use.serve.pool import Outputs, Pool, QueueFull
 
+GONE = 499  # what nginx writes down of a client that did not wait
 RELOAD_SECONDS = 1.0
+STOP_SECONDS = 5.0  # that threads may still take when nobody waits for what they do any more
+T = TypeVar("T")
 
 
 @dataclass
@@ -45,6 +48,7 @@ class Service:
     bodies: Bodies
     pool: Pool | None = field(default=None)
     heat: Heat = field(default_factory=Heat)
+    left: int = 0  # threads that had not ended when the server did
 
 
 router = APIRouter()
@@ -117,24 +121,38 @@ async def _running(service: Service, *, reload: bool) -> AsyncIterator[None]:
     finally:
         if watching is not None:
             watching.cancel()
-        await asyncio.to_thread(service.pool.close)
-        await asyncio.to_thread(service.heat.close)
+        # Every request has been answered or given up by now, within the grace that uvicorn gives.
+        seconds = min(service.limits.seconds, STOP_SECONDS)
+        service.left = sum(
+            await asyncio.gather(
+                asyncio.to_thread(service.pool.close, seconds), asyncio.to_thread(service.heat.close, seconds)
+            )
+        )
+        if service.left:
+            event("stopped", threads_left=service.left, reason=f"still busy {seconds:g} s after the last request")
 
 
 async def _watch_folders(service: Service) -> None:
     """Look once a second for new models; a damaged one is said and the old one stays."""
     while True:
         await asyncio.sleep(RELOAD_SECONDS)
-        for old in await asyncio.to_thread(service.models.changed):
-            try:
-                new = await asyncio.to_thread(service.models.reload, old)
-            except Exception as error:  # whatever it is: the old model stays, and the next one is looked at
-                service.metrics.reloads.labels(old.name, "refused").inc()
-                event("model refused", model=old.name, folder=old.folder, reason=str(error))
-            else:
-                service.metrics.reloads.labels(old.name, "picked up").inc()
-                service.metrics.loaded.labels(old.name).set(new.loaded)
-                event("model picked up", model=old.name, folder=old.folder)
+        try:
+            for old in await asyncio.to_thread(service.models.changed):
+                await _exchange(service, old)
+        except Exception as error:  # whatever it is, such as a network drive that is away: look again
+            event("models not looked at", reason=f"{type(error).__name__}: {error}")
+
+
+async def _exchange(service: Service, old: Served) -> None:
+    try:
+        new = await asyncio.to_thread(service.models.reload, old)
+    except Exception as error:  # whatever it is: the old model stays, and the next one is looked at
+        service.metrics.reloads.labels(old.name, "refused").inc()
+        event("model refused", model=old.name, folder=old.folder, reason=str(error))
+    else:
+        service.metrics.reloads.labels(old.name, "picked up").inc()
+        service.metrics.loaded.labels(old.name).set(new.loaded)
+        event("model picked up", model=old.name, folder=old.folder)
 
 
 def _service(request: Request) -> Service:
@@ -169,43 +187,73 @@ async def predict(request: Request, asked: Annotated[schema.Asked, Query()]) -> 
     """Answer for each picture, in order. Where no picture could be read, the status is 422."""
     service = _service(request)
     model = _model(service, asked.model)
-    arrived = False
+    uploads: list[Upload] = []
     try:
         async with asyncio.timeout(service.limits.seconds):
             _pool(service).check_room(1)  # before the body is read: a refusal must cost little
             with service.bodies.holding() as body:
                 uploads = await body.read(request.headers, request.stream())
-                arrived = True
                 pictures = [upload.data for upload in uploads]
                 if asked.heat_map and len(pictures) > MOST_HEAT_MAPS:
                     raise Refused(
                         413, f"heat maps are drawn for at most {MOST_HEAT_MAPS} pictures: send fewer at once."
                     )
-                outputs = await asyncio.gather(*_pool(service).submit(model.predictor, pictures))
-                readable = [
-                    None if isinstance(found, ImageError) else picture
-                    for picture, found in zip(pictures, outputs, strict=True)
-                ]
-                drawn = await _heat_maps(service, model, readable) if asked.heat_map else {}
+                outputs, drawn = await _unless_gone(request, _computed(service, model, pictures, asked.heat_map))
     except QueueFull:
         service.metrics.pictures.labels(model.name, "refused").inc()
         raise Refused(503, "too many pictures are waiting. Try again soon.", {"Retry-After": "1"}) from None
     except TimeoutError:
         service.metrics.pictures.labels(model.name, "late").inc()
         seconds = f"{service.limits.seconds:g} s"
-        if not arrived:
+        if not uploads:
             raise Refused(408, f"the body had not arrived after {seconds}. Send less at once.") from None
-        raise Refused(504, f"there was no answer within {seconds}. Send fewer pictures at once.") from None
-    except ClientDisconnect:
-        raise Refused(400, "the connection was closed before the body had arrived.") from None
+        advice = "Send fewer pictures at once" if len(uploads) > 1 else "Try again later, or send a smaller picture"
+        raise Refused(504, f"there was no answer within {seconds}. {advice}.") from None
+    except ClientDisconnect:  # for the log: nobody reads the answer
+        if not uploads:
+            raise Refused(400, "the connection was closed before the body had arrived.") from None
+        service.metrics.pictures.labels(model.name, "gone").inc()
+        raise Refused(GONE, "the connection was closed before there was an answer.") from None
     request.state.pictures = len(uploads)
     return _answered(service, model, uploads, outputs, drawn, asked.top)
 
 
-async def _heat_maps(service: Service, model: Served, pictures: list[bytes | None]) -> dict[int, str | None]:
-    wanted = {index: picture for index, picture in enumerate(pictures) if picture is not None}
+async def _computed(
+    service: Service, model: Served, pictures: list[bytes], heat_map: bool
+) -> tuple[list[Outputs | ImageError], dict[int, str | None]]:
+    """Return what the network says of each picture, and the heat maps by position, where they are asked for."""
+    outputs = await asyncio.gather(*_pool(service).submit(model.predictor, pictures))
+    if not heat_map:
+        return outputs, {}
+    wanted = {
+        index: picture
+        for index, (picture, found) in enumerate(zip(pictures, outputs, strict=True))
+        if not isinstance(found, ImageError)
+    }
     drawn = await service.heat.draw(model.predictor, list(wanted.values()))
-    return dict(zip(wanted, drawn, strict=True))
+    return outputs, dict(zip(wanted, drawn, strict=True))
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Return what `work` does, or give it up as soon as the client has closed the connection.
+
+    Raises:
+        ClientDisconnect: It has.
+    """
+    doing, gone = asyncio.ensure_future(work), asyncio.ensure_future(_closed(request))
+    try:
+        await asyncio.wait((doing, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientDisconnect
+        return doing.result()
+    finally:
+        doing.cancel()
+        gone.cancel()
+
+
+async def _closed(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _pool(service: Service) -> Pool:
@@ -279,9 +327,21 @@ async def healthy() -> Response:
     "/readyz", summary="Whether requests are answered", response_model=schema.Health, responses=schema.refusals(503)
 )
 async def ready(request: Request) -> Response:
-    """Answer 503 while the server starts or stops, or when a thread has died."""
-    if not _pool(_service(request)).alive:
+    """Answer 503 while the server starts, and when a thread has died or been busy for longer than a request may take.
+
+    A server that stops takes no more connections, so that nobody is told.
+    """
+    service = _service(request)
+    pool = _pool(service)
+    if not pool.alive:
         raise Refused(503, "a thread of the server has died: restart it.", {"Retry-After": "1"})
+    if pool.longest > service.limits.seconds:
+        raise Refused(
+            503,
+            f"a thread has been busy for more than {service.limits.seconds:g} s, longer than a request may take: "
+            "restart the server if it stays so.",
+            {"Retry-After": "1"},
+        )
     return JSONResponse({"status": "ready"})
 
 

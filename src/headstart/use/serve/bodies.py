@@ -5,6 +5,7 @@ Starlette's own form parser writes parts above a megabyte to a temporary file; t
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
@@ -86,7 +87,7 @@ class Body:
         return [Upload("picture 0", bytes(data))]
 
     async def _counted(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        async for chunk in chunks:
+        while (chunk := await self._next(chunks)) is not None:
             if self.size + len(chunk) > self._limits.body:
                 raise self._too_large()
             if self._bodies.held + len(chunk) > self._limits.bodies:
@@ -94,6 +95,18 @@ class Body:
             self.size += len(chunk)
             self._bodies.held += len(chunk)
             yield chunk
+
+    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+        silence = asyncio.timeout(self._limits.silence)
+        try:
+            async with silence:
+                return await anext(chunks, None)
+        except TimeoutError:
+            if not silence.expired():  # that of the whole request
+                raise
+            raise Refused(
+                408, f"nothing more of the body had come for {self._limits.silence:g} s. Send it again."
+            ) from None
 
     async def _parts(self, boundary: bytes, chunks: AsyncIterator[bytes]) -> list[Upload]:
         from python_multipart.exceptions import FormParserError

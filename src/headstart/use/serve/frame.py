@@ -38,6 +38,9 @@ class Frame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        # HEAD is GET without the body, at every address; uvicorn sends none where it heard HEAD.
+        method = scope["method"]
+        scope = {**scope, "method": "GET"} if method == "HEAD" else scope
         start = time.perf_counter()
         identity = uuid.uuid4().hex
         status = 0
@@ -52,6 +55,8 @@ class Frame:
                     *message["headers"],
                     *((name.encode(), value.encode()) for name, value in own.items() if name.encode() not in had),
                 ]
+            elif method == "HEAD" and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
             await send(message)
 
         async def answered(scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +72,7 @@ class Frame:
         try:
             await self._readable(answered, scope)(scope, receive, framed)
         finally:
-            self._note(scope, status or 500, time.perf_counter() - start, identity)
+            self._note(scope, method, status or 500, time.perf_counter() - start, identity)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
         reason = guards.foreign(Request(scope).headers, self._hosts, self._origins)
@@ -88,10 +93,10 @@ class Frame:
             expose_headers=["Retry-After", "X-Request-Id"],
         )
 
-    def _note(self, scope: Scope, status: int, seconds: float, identity: str) -> None:
+    def _note(self, scope: Scope, sent: str, status: int, seconds: float, identity: str) -> None:
         route = getattr(scope.get("route"), "path", "other")
         # A client may send any word as its method: each would be kept for ever.
-        method = scope["method"] if route != "other" and scope["method"] in METHODS else "other"
+        method = sent if route != "other" and sent in METHODS else "other"
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(seconds)
         if self._access_log:
@@ -99,7 +104,7 @@ class Frame:
                 "request",
                 id=identity,
                 client=scope["client"][0] if scope.get("client") else None,
-                method=scope["method"],
+                method=sent,
                 path=scope["path"],
                 status=status,
                 ms=round(1000 * seconds, 1),

@@ -50,18 +50,23 @@ def read_keys(file: str | None) -> Keys:
     """Return the keys of a file, one a line, or of the variable `HEADSTART_API_KEYS`, separated by commas.
 
     Raises:
-        SettingError: The file cannot be read or holds no key, or a key is shorter than 16 characters.
+        SettingError: The file cannot be read, it or the variable holds no key, or one is shorter than 16 characters.
     """
     if file is not None:
         try:
-            lines = Path(file).read_text(encoding="utf-8").splitlines()
+            lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise SettingError(f"the API keys {file} cannot be read ({error}). Check the path.") from None
-        keys = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+        keys = [line.strip() for line in lines if line.strip() and not line.strip().startswith("#")]
         if not keys:
             raise SettingError(f"{file} holds no API key: write one a line.")
     else:
-        keys = [key.strip() for key in os.environ.get(KEYS_VARIABLE, "").split(",") if key.strip()]
+        given = os.environ.get(KEYS_VARIABLE)
+        keys = [key.strip() for key in (given or "").split(",") if key.strip()]
+        if given is not None and not keys:  # whoever set it wants no server that is open to all
+            raise SettingError(
+                f"{KEYS_VARIABLE} is set but holds no API key: write some, separated by commas, or take it away."
+            )
     if any(len(key) < _SHORTEST_KEY for key in keys):
         raise SettingError(
             f"an API key has fewer than {_SHORTEST_KEY} characters: make one with "

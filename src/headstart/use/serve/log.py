@@ -1,19 +1,32 @@
-"""One JSON object a line on standard error: requests, models, and what uvicorn has to say."""
+"""One JSON object a line on standard error: requests, models, warnings, and what libraries have to say."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import threading
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
+
+_LONGEST = 10_000  # bytes of a line that is not ours
+_own: list[int] = []  # the descriptor of the log, while `only_json` keeps standard error for others
 
 
 def event(kind: str, **fields: Any) -> None:
-    """Write one line."""
+    """Write one line; where nobody reads it any more, go on without."""
     now = time.time()
     stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03}Z"
-    print(json.dumps({"time": stamp, "event": kind, **fields}, default=str), file=sys.stderr, flush=True)
+    line = json.dumps({"time": stamp, "event": kind, **fields}, default=str)
+    with suppress(OSError, ValueError):  # a reader that has gone, a full disk, a closed stream
+        if _own:
+            os.write(_own[-1], line.encode() + b"\n")
+        else:
+            print(line, file=sys.stderr, flush=True)
 
 
 class JsonLines(logging.Handler):
@@ -23,3 +36,47 @@ class JsonLines(logging.Handler):
         """Write one record, with its traceback in one field."""
         trace = {"traceback": logging.Formatter().formatException(record.exc_info)} if record.exc_info else {}
         event("log", level=record.levelname.lower(), source=record.name, message=record.getMessage(), **trace)
+
+
+@contextmanager
+def only_json() -> Iterator[None]:
+    """Make an event of all that is written to standard error, by libraries in C such as libtiff, too, and of warnings.
+
+    Standard error becomes a pipe that a thread reads; the log itself goes where standard error went.
+    """
+    try:
+        own = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    read, write = os.pipe()
+    # A library that writes while it holds Python's lock must not wait for our reader, who needs that lock.
+    os.set_blocking(write, False)
+    os.dup2(write, 2)
+    os.close(write)
+    reader = threading.Thread(target=_read, args=(read,), name="headstart-log", daemon=True)
+    reader.start()
+    _own.append(own)
+    shown = warnings.showwarning
+    warnings.showwarning = _warned
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os.dup2(own, 2)  # the pipe's last writer goes, and with it the reader, once it has read all
+        reader.join(1)
+        _own.remove(own)
+        os.close(own)
+
+
+def _read(descriptor: int) -> None:
+    with open(descriptor, "rb") as pipe:
+        while line := pipe.readline(_LONGEST):
+            if text := line.decode("utf-8", "replace").strip():
+                event("stderr", message=text)
+
+
+def _warned(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    event("warning", category=category.__name__, message=str(message))

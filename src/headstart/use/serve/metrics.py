@@ -27,7 +27,7 @@ class Metrics:
         )
         self.pictures = Counter(
             "headstart_pictures",
-            "Pictures by what became of them: answered, unreadable, refused (503), late (504).",
+            "Pictures by what became of them: answered, unreadable; requests refused (503), late (408, 504), gone.",
             ["model", "outcome"],
             registry=self.registry,
         )

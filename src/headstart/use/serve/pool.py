@@ -2,14 +2,18 @@
 
 A thread a core takes up to four waiting pictures of one model, from whatever requests they came, decodes them and
 runs the network on them in one go: micro-batching that never waits, as `docs/decisions/0012-serving.md` measures.
+Pictures that take much memory wait in a queue of their own and are run one at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,19 +24,23 @@ from headstart.core.errors import ImageError
 from headstart.core.predictor import BATCH_SIZE, Predictor
 
 Outputs = dict[str, np.ndarray]
+# From here on a picture whose decoder holds all of it takes some 100 MB, so that there is only one such at a time.
+LARGE_PIXELS = 16_000_000
+_LATER = object()  # stands in place of a result: the picture waits for its turn among the large ones
 
 
 class QueueFull(Exception):  # noqa: N818 (not an error: the client is told to come again)
     """More pictures are waiting than may wait."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Job:
-    """One picture that waits: its bytes, the model it was sent to, and where its outputs are awaited."""
+    """One picture that waits: its bytes, its model, where its outputs are awaited, whether it was found to be large."""
 
     predictor: Predictor
     picture: bytes
     future: asyncio.Future[Outputs | ImageError]
+    large: bool = False
 
 
 class Pool:
@@ -53,11 +61,15 @@ class Pool:
         self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[Job] = deque()
+        self._large: deque[Job] = deque()
+        self._large_runs = False
         self._changed = threading.Condition()
-        self._busy = 0
+        self._busy: dict[int, float] = {}  # number of a thread -> when it began what it does
         self._closed = False
+        # Daemons: a decoder cannot be stopped, and must not keep the process from ending.
         self._threads = [
-            threading.Thread(target=self._work, name=f"headstart-serve-{number}") for number in range(threads)
+            threading.Thread(target=self._work, args=(number,), name=f"headstart-serve-{number}", daemon=True)
+            for number in range(threads)
         ]
         for thread in self._threads:
             thread.start()
@@ -65,20 +77,26 @@ class Pool:
     @property
     def waiting(self) -> int:
         """How many pictures wait for a thread."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._large)
 
     @property
     def alive(self) -> bool:
         """Whether every thread lives."""
         return all(thread.is_alive() for thread in self._threads)
 
+    @property
+    def longest(self) -> float:
+        """For how many seconds the thread that has been busy longest has been so; 0 where none is."""
+        begun = list(self._busy.values())
+        return time.monotonic() - min(begun) if begun else 0.0
+
     def check_room(self, pictures: int) -> None:
         """Raise QueueFull if not so many more pictures may wait."""
-        if self._closed or len(self._waiting) + pictures > self._queue:
+        if self._closed or self.waiting + pictures > self._queue:
             raise QueueFull
 
     def submit(self, predictor: Predictor, pictures: Sequence[bytes]) -> list[asyncio.Future[Outputs | ImageError]]:
-        """Let pictures wait for their turn, all or none; a cancelled future is passed over.
+        """Let pictures wait for their turn, all or none; one whose future is cancelled is forgotten.
 
         Raises:
             QueueFull: They would be too many.
@@ -88,22 +106,43 @@ class Pool:
             self.check_room(len(jobs))
             self._waiting += jobs
             self._changed.notify(len(jobs))
+        for job in jobs:
+            job.future.add_done_callback(functools.partial(self._forget, job))
         return [job.future for job in jobs]
 
-    def close(self) -> None:
-        """Finish what waits, then end the threads."""
+    def close(self, seconds: float) -> int:
+        """Finish what waits and end the threads; return how many are still busy after so many seconds."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
+        until = time.monotonic() + seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(max(0.0, until - time.monotonic()))
+        return sum(thread.is_alive() for thread in self._threads)
 
-    def _work(self) -> None:
-        while jobs := self._take():
-            results = self._results(jobs)
-            self._loop.call_soon_threadsafe(_resolve, jobs, results)
+    def _forget(self, job: Job, future: asyncio.Future[Outputs | ImageError]) -> None:
+        """Let go of a picture that nobody waits for any more, so that it takes no place and no memory."""
+        if future.cancelled():
             with self._changed:
-                self._busy -= 1
+                for waiting in (self._waiting, self._large):
+                    if job in waiting:
+                        waiting.remove(job)
+
+    def _work(self, number: int) -> None:
+        while jobs := self._take(number):
+            ran_large = jobs[0].large
+            results = self._results(jobs)
+            with self._changed:
+                for job, result in zip(jobs, results, strict=True):
+                    if result is _LATER and not job.future.cancelled():
+                        job.large = True
+                        self._large.append(job)
+                if ran_large:
+                    self._large_runs = False
+                del self._busy[number]
+                self._changed.notify_all()
+            with suppress(RuntimeError):  # the loop has ended: this thread was left behind
+                self._loop.call_soon_threadsafe(_resolve, jobs, results)
 
     def _results(self, jobs: list[Job]) -> list[Any]:
         """Return outputs or errors; a picture that nobody thought of fails alone, not the others of its batch."""
@@ -112,11 +151,15 @@ class Pool:
         except Exception as error:  # the thread must live on; the request says 500
             return [error] if len(jobs) == 1 else [self._results([job])[0] for job in jobs]
 
-    def _take(self) -> list[Job]:
-        """Wait for pictures and return up to `BATCH_SIZE` of one model; none when the pool is closed."""
+    def _take(self, number: int) -> list[Job]:
+        """Wait for pictures and return up to `BATCH_SIZE` of one model, or a large one; none when all is closed."""
         with self._changed:
             while True:
                 jobs: list[Job] = []
+                if self._large and not self._large_runs:
+                    self._large_runs = True
+                    self._busy[number] = time.monotonic()
+                    return [self._large.popleft()]
                 while self._waiting and len(jobs) < BATCH_SIZE:
                     if jobs and self._waiting[0].predictor is not jobs[0].predictor:
                         break
@@ -124,34 +167,35 @@ class Pool:
                     if not job.future.cancelled():
                         jobs.append(job)
                 if jobs:
-                    self._busy += 1
+                    self._busy[number] = time.monotonic()
                     return jobs
                 if self._closed:
                     return []
                 self._changed.wait()
 
-    def _run(self, jobs: list[Job]) -> list[Outputs | ImageError]:
+    def _run(self, jobs: list[Job]) -> list[Any]:
         predictor = jobs[0].predictor
         # A picture that is alone in the house is answered soonest by all cores together.
-        network = predictor.network(many=len(jobs) > 1 or self._busy > 1)
-        found: list[Outputs | ImageError | None] = [self._refusal(job.picture) for job in jobs]
+        network = predictor.network(many=len(jobs) > 1 or len(self._busy) > 1)
+        found = [self._look(job) for job in jobs]
         readable = [job.picture for job, refused in zip(jobs, found, strict=True) if refused is None]
         outputs = iter(predictor.run(readable, network) if readable else [])
         if readable:
             self._on_batch(len(readable))
         return [next(outputs) if one is None else one for one in found]
 
-    def _refusal(self, picture: bytes) -> ImageError | None:
+    def _look(self, job: Job) -> Any:
+        """Return why a picture is refused, `_LATER` for a large one that has not had its turn, or None."""
         try:
-            images.inspect(picture, self._max_pixels)
+            info = images.inspect(job.picture, self._max_pixels)
         except ImageError as error:
             return error
-        return None
+        return _LATER if info.whole and info.width * info.height > LARGE_PIXELS and not job.large else None
 
 
 def _resolve(jobs: list[Job], results: list[Any]) -> None:
     for job, result in zip(jobs, results, strict=True):
-        if job.future.done():  # the client has gone, or its time was up
+        if result is _LATER or job.future.done():  # or the client has gone, or its time was up
             continue
         if isinstance(result, Exception) and not isinstance(result, ImageError):
             job.future.set_exception(result)

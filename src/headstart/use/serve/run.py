@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from headstart.core.errors import SettingError
-from headstart.use.serve.log import JsonLines
+from headstart.use.serve.log import JsonLines, only_json
 
 BACKLOG = 2048
 
@@ -66,10 +67,14 @@ def run(app: FastAPI, bound: socket.socket, *, grace: float, ready: Callable[[],
     # uvicorn raises the signal again when it has stopped; that must not kill a process that ended well.
     before = {one: signal.signal(one, lambda number, frame: None) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        asyncio.run(_serve(uvicorn.Server(configure(app, grace)), bound, ready))
+        with only_json():
+            asyncio.run(_serve(uvicorn.Server(configure(app, grace)), bound, ready))
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+    if app.state.service.left:
+        # Taking the libraries down while a thread is inside them can end in a crash; nothing is left to be done.
+        os._exit(0)
 
 
 async def _serve(server: uvicorn.Server, bound: socket.socket, ready: Callable[[], None]) -> None:

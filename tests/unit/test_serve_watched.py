@@ -1,0 +1,93 @@
+"""What is told of the server itself: figures, failures, health, log."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from serving import PICTURE, assert_framed, files, serving, write_model
+
+from headstart.core.predictor import Predictor
+from headstart.use.serve import log
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "insects")
+
+
+@pytest.fixture(scope="module")
+def client(model: Path) -> Iterator[httpx.Client]:
+    with serving(model) as client:
+        yield client
+
+
+def test_words_that_clients_make_up_as_methods_do_not_fill_the_metrics(client: httpx.Client) -> None:
+    for method in ("BREW", "WHEN"):
+        assert client.request(method, "/predict").status_code == 405
+    metrics = client.get("/metrics").text
+    assert "BREW" not in metrics
+    assert 'method="other",route="/predict",status="405"' in metrics
+
+
+def test_figures_count_requests_pictures_and_batches(model: Path) -> None:
+    with serving(model) as client:
+        client.post("/predict", files=files(("a.jpg", PICTURE), ("b.jpg", b"broken")))
+        client.get("/nobody/knows/this")
+        text = client.get("/metrics").text
+    assert 'headstart_requests_total{method="POST",route="/predict",status="200"} 1.0' in text
+    assert 'headstart_requests_total{method="other",route="other",status="404"} 1.0' in text
+    assert 'headstart_pictures_total{model="insects",outcome="answered"} 1.0' in text
+    assert 'headstart_pictures_total{model="insects",outcome="unreadable"} 1.0' in text
+    assert "headstart_queue_pictures 0.0" in text
+    assert "process_resident_memory_bytes" in text
+
+
+def test_a_failure_of_ours_is_500_without_details_and_the_server_goes_on(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = Predictor.run
+    with serving(model) as client:
+        monkeypatch.setattr(Predictor, "run", lambda *arguments: 1 / 0)
+        answer = client.post("/predict", content=PICTURE)
+        assert answer.status_code == 500
+        assert answer.json() == {"error": "the server failed; its log says how."}
+        assert_framed(answer)
+        assert 'route="/predict",status="500"} 1.0' in client.get("/metrics").text
+        (line,) = capsys.readouterr().err.splitlines()
+        failure = json.loads(line)
+        assert (failure["event"], failure["id"]) == ("failure", answer.headers["x-request-id"])
+        assert "ZeroDivisionError" in failure["traceback"]
+        monkeypatch.setattr(Predictor, "run", real)
+        assert client.post("/predict", content=PICTURE).status_code == 200
+        assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/nothing"])
+def test_head_is_get_without_the_body(client: httpx.Client, path: str) -> None:
+    full, head = client.get(path), client.head(path)
+    assert head.status_code == full.status_code
+    assert head.content == b""
+    assert head.headers["content-type"] == full.headers["content-type"]
+    assert_framed(head)
+    assert client.head("/predict").status_code == 405
+    assert 'method="HEAD",route="/healthz"' in (client.head("/healthz"), client.get("/metrics"))[1].text
+
+
+def test_an_event_that_cannot_be_written_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w", encoding="utf-8") as nobody_reads:
+        monkeypatch.setattr(sys, "stderr", nobody_reads)
+        log.event("request", path="/")
+        with pytest.raises(BrokenPipeError):
+            print("this is how it would fail", file=nobody_reads, flush=True)
+        monkeypatch.undo()
+        null = os.open(os.devnull, os.O_WRONLY)  # closing flushes what could not be written
+        os.dup2(null, nobody_reads.fileno())
+        os.close(null)
