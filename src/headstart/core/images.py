@@ -43,7 +43,7 @@ _TURNS = {2: (True, 0), 3: (False, 2), 4: (True, 2), 5: (True, 1), 6: (False, 3)
 class PictureInfo:
     """What the header of a picture says, before EXIF rotation: format name, size in pixels, Pillow mode.
 
-    `whole` says whether its decoder has to hold all of it at full size, up to 12 bytes a pixel; of an ordinary JPEG it
+    `whole` says whether its decoder has to hold all of it at full size, 4 to 15 bytes a pixel; of an ordinary JPEG it
     holds no more than what is asked for.
     """
 

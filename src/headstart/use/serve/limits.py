@@ -2,7 +2,7 @@
 
 What clients can make the server hold is bounded: all bodies together (`bodies`), what the threads work on, the decoded
 picture of each thread (up to 16 megapixels, or more where the decoder need not hold it as a whole), and one large
-picture for answers and one for heat maps. Of 50 megapixels that is 150 to 700 MB, by its format.
+picture for answers and one for heat maps: of 50 megapixels, 200 to 750 MB each, by its format.
 """
 
 from __future__ import annotations

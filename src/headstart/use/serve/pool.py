@@ -24,7 +24,7 @@ from headstart.core.errors import ImageError
 from headstart.core.predictor import BATCH_SIZE, Predictor
 
 Outputs = dict[str, np.ndarray]
-# From here on a picture whose decoder holds all of it takes some 100 MB, so that there is only one such at a time.
+# From here on a picture whose decoder holds all of it takes 100 MB and more, so that there is only one such at a time.
 LARGE_PIXELS = 16_000_000
 _LATER = object()  # stands in place of a result: the picture waits for its turn among the large ones
 
