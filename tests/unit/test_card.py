@@ -11,8 +11,9 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load
 
 from headstart import ImageClassifier
-from headstart.core.card import base_model, licence_identifier, width_sentence, write_card
+from headstart.core.card import base_model, licence_identifier, write_card
 from headstart.core.metrics import Evaluation, evaluate
+from headstart.core.sentences import width_sentence
 
 
 def figures_of(right: int, n: int, classes: tuple[str, ...] = ("ant", "bee")) -> Evaluation:
@@ -101,12 +102,42 @@ def test_with_six_pictures_the_card_says_that_the_interval_is_wide(tmp_path) -> 
     # Wilson's interval of 6 of 6 runs from 6 / (6 + 1.96²) = 0.61 to 1.
     few = card_of(tmp_path, described(), figures_of(6, 6))
     assert few.count("The interval is wide, because 6 pictures say no more") == 2  # with the figures and the limits
-    assert "as low as 0.61 or as high as 1.00" in few
+    assert "as low as 61.0 % or as high as 100.0 %" in few
     assert "ant (3), bee (3)" in few
     many = card_of(tmp_path, described(), figures_of(1990, 2000))
     assert "wide" not in many
     assert "say little" not in many
-    assert "because 1 picture says no more" in width_sentence(figures_of(1, 1).figures["accuracy"], 1)
+    assert "because 1 picture says no more" in width_sentence(figures_of(1, 1))
+
+
+def test_the_card_says_how_many_groups_the_pictures_make(tmp_path) -> None:
+    targets = np.repeat([0, 1], 48)
+    figures = evaluate(targets, np.eye(2)[targets], ("ant", "bee"), units=np.repeat(np.arange(12), 8))
+    card = card_of(tmp_path, described(), figures)
+    assert "on the saved model itself and 96 pictures in 12 groups that neither taught nor chose it" in card
+    assert "of one group count together, as one group" in card
+    assert "because 96 pictures in 12 groups say no more" in card
+    assert "| Accuracy | 1.000 | 0.758 to 1.000 |" in card  # Wilson's interval of 12 of 12
+    assert "group" not in card_of(tmp_path, described(), figures_of(90, 96))
+
+
+def test_the_card_promises_no_sets_where_the_pictures_are_too_few_for_them(tmp_path) -> None:
+    told = {"temperature": 1.0, "n": 12, "conformal": {"coverage": 0.95, "threshold": 0.0, "n": 12}}
+    card = card_of(tmp_path, described(confidence=told), figures_of(27, 30))
+    assert "12 held-out pictures are too few for sets of classes" in card
+    assert "every answer is the set of all classes" in card
+    assert "An answer is a set of classes that holds the true one" not in card
+
+
+def test_the_card_of_cross_validation_says_what_is_a_mean_and_how_calibrated_it_is(tmp_path) -> None:
+    both = {"before": {"ece": 0.123, "log_loss": 0.3}, "after": {"ece": 0.045, "log_loss": 0.2}}
+    told = {"temperature": 1.3, "n": 24, "cross_validation": both}
+    changed = {"evaluated_by": "repeated cross-validation", "repeats": 5, "confidence": told}
+    card = card_of(tmp_path, described(**changed), figures_of(22, 24))
+    assert (
+        "means of 5 repeats; the confusion matrix, the figures of the classes and the pictures are of the first" in card
+    )
+    assert "calibration error on the same pictures is 0.123 without and 0.045 with it" in card
 
 
 def test_the_card_tells_what_confidence_is_worth_only_where_it_was_measured(tmp_path) -> None:

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from headstart.core import intervals
 from headstart.core.intervals import (
-    bootstrap_mean,
+    effective_size,
     from_variance,
+    loss_if_wrong,
+    mean_loss,
     mean_of_proportions,
     paired_difference,
+    proportion,
     resamples_for,
     wilson,
 )
@@ -99,25 +101,103 @@ def test_models_that_never_differ_are_not_certain_to_be_equal() -> None:
     assert high > 0.03
 
 
-def test_the_bootstrap_of_a_mean_agrees_with_scipys() -> None:
-    values = np.random.default_rng(0).exponential(size=200)
-    found = bootstrap_mean(values, 30.0, np.random.default_rng(1))
-    expected = stats.bootstrap(
-        (values,), np.mean, method="percentile", rng=np.random.default_rng(2)
-    ).confidence_interval
-    assert found == pytest.approx((expected.low, expected.high), abs=0.02)
+def good_models(n: int, runs: int, seed: int, sureness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return losses `(runs, n)` of pictures, and the loss of one that is wrong in each run.
+
+    A network of two classes whose margin is |N(6, 2)|, right as often as the logistic of it says (0.986), but for
+    `sureness` 1 either surer than that or less.
+    """
+    rng = np.random.default_rng(seed)
+    margin = np.abs(rng.normal(6, 2, (runs, n)))
+    right = rng.random((runs, n)) < 1 / (1 + np.exp(-margin))
+    said = np.clip(1 / (1 + np.exp(-sureness * margin)), 0, 1 - 1.2e-7)
+    imagined = [loss_if_wrong(np.stack([one, 1 - one], axis=1), 1.2e-7) for one in said]
+    return -np.log(np.where(right, said, 1 - said)), np.array(imagined)
 
 
-def test_the_bootstrap_of_a_mean_does_not_depend_on_how_it_is_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).exponential(size=5000)
-    monkeypatch.setattr(intervals, "RESAMPLES", 900)
-    in_pieces = bootstrap_mean(values, 30.0, np.random.default_rng(1))  # two pieces, of 800 and 100
-    drawn = values[np.random.default_rng(1).integers(0, 5000, (900, 5000), dtype=np.int32)].mean(axis=1)
-    assert in_pieces == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=1e-12)
+@pytest.mark.parametrize("sureness", [0.7, 1.0, 1.5])
+@pytest.mark.parametrize("n", [20, 50, 153])
+def test_the_interval_of_a_good_models_log_loss_holds_the_truth_where_the_percentile_bootstrap_does_not(
+    n: int, sureness: float
+) -> None:
+    truth = good_models(1_000_000, 1, 9, sureness)[0].mean()
+    losses, imagined = good_models(n, 600, 1, sureness)
+    found = np.array([mean_loss(*one, 16.0) for one in zip(losses, imagined, strict=True)])
+    assert (found[:, 0] == losses.mean(axis=1)).all()
+    assert np.mean((found[:, 1] <= truth) & (truth <= found[:, 2])) >= 0.94
+    assert np.mean(found[:, 2] < truth) < 0.03  # the optimistic side
+    rng = np.random.default_rng(0)
+    drawn = [np.quantile(one[rng.integers(0, n, (200, n))].mean(axis=1), [0.025, 0.975]) for one in losses[:200]]
+    assert np.mean([low <= truth <= high for low, high in drawn]) < 0.85
+
+
+def test_with_many_pictures_the_interval_of_a_mean_loss_is_the_normal_one() -> None:
+    losses = np.random.default_rng(0).exponential(size=200_000)
+    value, low, high = mean_loss(losses, 3.0, 16.0)
+    half = 1.959964 * losses.std() / 200_000**0.5
+    assert (low, high) == pytest.approx((value - half, value + half), abs=1e-4)
+
+
+def test_the_interval_of_a_mean_loss_worked_by_hand() -> None:
+    # 0.1, 0.3 and an imagined 1.4: mean 0.6, squares 0.25 + 0.09 + 0.64, so its variance is 0.98 / 2 / 3.
+    error = (0.98 / 6) ** 0.5
+    value, low, high = mean_loss(np.array([0.1, 0.3]), 1.4, 16.0)
+    assert value == pytest.approx(0.2)
+    assert low == pytest.approx(0.2 * np.exp(-1.959964 * error / 0.2))
+    assert high == pytest.approx(0.6 * np.exp(1.959964 * error / 0.6))
+
+
+def test_copies_of_a_picture_make_its_loss_no_surer() -> None:
+    losses = np.random.default_rng(0).exponential(size=30)
+    once = mean_loss(losses, 3.0, 16.0)
+    copied = mean_loss(np.repeat(losses, 4), 3.0, 16.0, np.repeat(np.arange(30), 4))
+    assert copied == pytest.approx(once)
+    assert mean_loss(np.repeat(losses, 4), 3.0, 16.0)[2] < once[2] - 0.1
 
 
 def test_a_single_value_tells_nothing_about_its_mean() -> None:
-    assert bootstrap_mean(np.array([0.2]), 30.0, np.random.default_rng(0)) == (0.0, 30.0)
+    assert mean_loss(np.array([0.2]), 3.0, 30.0) == (0.2, 0.0, 30.0)
+    assert mean_loss(np.array([0.2, 0.2]), 3.0, 30.0, np.zeros(2, int)) == (0.2, 0.0, 30.0)
+
+
+def test_the_loss_of_a_wrong_picture_worked_by_hand() -> None:
+    # Wrong with 0.3 (0.2 and 0.1) and with 0.5.
+    said = np.array([[0.7, 0.2, 0.1], [0.5, 0.0, 0.5]])
+    expected = -(0.2 * np.log(0.2) + 0.1 * np.log(0.1) + 0.5 * np.log(0.5)) / 0.8
+    assert loss_if_wrong(said, 1e-7) == pytest.approx(expected)
+    assert loss_if_wrong(np.eye(2), 1e-7) == pytest.approx(-np.log(1e-7))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(("count", "size", "truth"), [(30, 8, 0.95), (30, 2, 0.8), (100, 8, 0.99), (12, 8, 0.8)])
+def test_a_share_of_pictures_in_groups_is_covered_about_as_often_as_it_should(
+    count: int, size: int, truth: float, correlation: float
+) -> None:
+    rng, units = np.random.default_rng(0), np.repeat(np.arange(count), size)
+    held = pictures = 0
+    for _ in range(400):
+        chance = np.full(count, truth)
+        if correlation == 1:
+            chance = (rng.random(count) < truth).astype(float)
+        elif correlation:
+            rest = (1 - correlation) / correlation
+            chance = rng.beta(truth * rest, (1 - truth) * rest, count)
+        right = rng.random(count * size) < chance[units]
+        _, low, high = proportion(right, units)
+        held += low <= truth <= high
+        pictures += wilson(right.sum(), len(right))[0] <= truth <= wilson(right.sum(), len(right))[1]
+    assert held / 400 >= 0.9
+    assert correlation < 1 or size < 8 or pictures / 400 < 0.6  # counting pictures does not
+
+
+def test_an_effective_size_lies_between_one_a_unit_and_all_pictures() -> None:
+    units = np.repeat(np.arange(20), 5)
+    assert effective_size(np.ones(100, bool), units) == effective_size(np.zeros(100, bool), units) == 20
+    assert effective_size(np.ones(100, bool), None) == effective_size(np.ones(100, bool), np.arange(100)) == 100
+    spread = effective_size(np.arange(100) % 5 == 0, units)  # one of every unit
+    assert 20 < spread <= 100
+    assert 20 <= effective_size(units < 10, units) < 25  # whole units
+    assert proportion(np.zeros(0, bool)) == (0.0, 0.0, 1.0)
 
 
 def test_very_many_pictures_get_fewer_resamples_but_never_few() -> None:

@@ -12,7 +12,8 @@ from scipy import stats
 from sklearn import metrics as reference
 
 from headstart.core.errors import DataError
-from headstart.core.metrics import Evaluation, evaluate, mcnemar, wilson
+from headstart.core.intervals import wilson
+from headstart.core.metrics import Evaluation, evaluate, mcnemar
 
 
 def guesses(n: int, c: int, seed: int = 0, skill: float = 0.5) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -89,7 +90,6 @@ def test_the_bootstrap_is_seeded() -> None:
 def test_the_majority_figure_is_that_of_always_naming_the_most_frequent_class() -> None:
     evaluation = evaluate(np.array([0, 0, 0, 1]), np.full((4, 2), 0.5), ["a", "b"])
     assert evaluation.majority == 0.75
-    assert "0.750" in evaluation.sentence()
 
 
 def test_a_single_picture_a_missing_class_and_a_thousand_classes_work() -> None:
@@ -104,7 +104,6 @@ def test_one_picture_makes_no_narrow_interval() -> None:
     for probabilities in ([0.9, 0.1], [0.1, 0.9]):
         figures = evaluate(np.array([0]), np.array([probabilities]), ["a", "b"]).figures
         assert all(figure.high - figure.low > 0.7 for figure in figures.values())
-    assert evaluate(np.array([0]), np.array([[0.9, 0.1]]), ["a", "b"]).sentence().startswith("1.000 of 1 picture named")
 
 
 def test_a_perfect_result_is_not_reported_as_certain() -> None:
@@ -122,20 +121,6 @@ def test_the_macro_f1_interval_agrees_with_resampling_the_pictures() -> None:
         reference.f1_score(targets[rows], named[rows], average="macro") for rows in rng.integers(0, 400, (300, 400))
     ]
     assert (found.low, found.high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=0.012)
-
-
-def test_the_sentence_tells_accuracy_interval_and_majority() -> None:
-    targets = np.repeat([0, 1], [83, 70])
-    named = np.where(np.arange(153) % 22 == 0, 1 - targets, targets)
-    assert evaluate(targets, np.eye(2)[named], ["a", "b"]).sentence() == (
-        "0.954 of 153 pictures named right (95 % interval 0.909 to 0.978); "
-        "always naming the most frequent class gives 0.542"
-    )
-
-
-def test_the_majority_class_may_be_that_of_training() -> None:
-    targets, probabilities = np.array([0, 0, 0, 1]), np.full((4, 2), 0.5)
-    assert evaluate(targets, probabilities, ["a", "b"], majority_class=1).majority == 0.25
 
 
 def test_float32_zeros_count_as_in_scikit_learn() -> None:
@@ -211,3 +196,52 @@ def test_mcnemar_refuses_answers_on_different_pictures(a: list, b: list) -> None
 def test_mcnemar_of_very_many_pairs_is_a_number() -> None:
     a = np.arange(20_000) % 2 == 0
     assert mcnemar(a, ~a) == (0.0, 1.0)
+
+
+def crops_of(photos: int, crops: int, wrong: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return targets, probabilities and units of photos that were cut into crops, those listed named wrong."""
+    units = np.repeat(np.arange(photos), crops)
+    targets = units % 2
+    named = np.where(np.isin(np.arange(len(units)), wrong), 1 - targets, targets)
+    return targets, np.eye(2)[named] * 0.9 + 0.05, units
+
+
+def test_crops_of_one_photo_are_no_independent_pictures() -> None:
+    targets, probabilities, units = crops_of(12, 8)
+    alone, together = (evaluate(targets, probabilities, ["a", "b"], units=one) for one in (None, units))
+    assert (alone.n, alone.units) == (96, None)
+    assert (together.n, together.units) == (96, 12)
+    accuracy = together.figures["accuracy"]
+    assert (accuracy.low, accuracy.high) == pytest.approx(wilson(12, 12))
+    assert accuracy.low < 0.77 < 0.95 < alone.figures["accuracy"].low
+    for name, figure in together.figures.items():
+        assert figure.value == alone.figures[name].value
+        assert figure.high - figure.low > 1.5 * (alone.figures[name].high - alone.figures[name].low), name
+    for one in together.per_class:
+        assert (one.recall.low, one.precision.low) == pytest.approx((wilson(6, 6)[0],) * 2)
+
+
+def test_one_miss_makes_nothing_surer_and_pictures_that_stand_alone_change_nothing() -> None:
+    targets, probabilities, units = crops_of(12, 8)
+    perfect = evaluate(targets, probabilities, ["a", "b"], units=units).figures["accuracy"]
+    missed = evaluate(*crops_of(12, 8, wrong=(3,))[:2], ["a", "b"], units=units).figures["accuracy"]
+    assert missed.low < perfect.low + 0.03
+    each = evaluate(targets, probabilities, ["a", "b"], units=np.arange(96))
+    assert each.figures == evaluate(targets, probabilities, ["a", "b"]).figures
+    assert each.units == 96
+
+
+def test_an_evaluation_of_an_earlier_version_knows_no_units() -> None:
+    told = evaluate(*crops_of(4, 2)[:2], ["a", "b"]).to_json()
+    del told["units"]
+    assert Evaluation.from_json(told).units is None
+
+
+def test_a_paired_test_counts_units() -> None:
+    # Of 24 crops the second names 12 more right: three photos of four, which a coin does three times in eight.
+    a, b = np.zeros(24, bool), np.repeat([True, True, True, False], 6)
+    difference, p = mcnemar(a, b, np.repeat(np.arange(4), 6))
+    assert (difference, p) == (0.75, pytest.approx(2 * 0.5**3))
+    assert mcnemar(a, b)[1] < 1e-4
+    # A unit in which both win as often tells nothing.
+    assert mcnemar(np.array([True, False]), np.array([False, True]), np.zeros(2, int)) == (0.0, 1.0)

@@ -566,3 +566,12 @@ def test_no_bar_of_the_novelty_chart_stands_on_both_sides_of_the_threshold() -> 
         if coarse.min() < threshold < coarse.max():
             assert counts[edges[:-1] >= threshold].sum() == (coarse >= threshold).sum()
     assert _edges(scores, 2.0) == _edges(scores, None) == 25  # it lies outside: as many bins as ever
+
+
+def test_a_page_without_a_threshold_or_figures_of_confidence_claims_none(few: list[str]) -> None:
+    words = text_of(report(material(outcomes_of(few, KINDS))))
+    assert "this model never says it" in words
+    assert "Above the line" not in words
+    assert "to compare with" not in words  # no table without rows
+    described = describe(KINDS, confidence={"novelty": {"threshold": 0.5, "n": 9, "neighbours": 5, "bank": 9}})
+    assert "Above the line" in text_of(report(material(outcomes_of(few, KINDS), description=described)))

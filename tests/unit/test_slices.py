@@ -64,7 +64,7 @@ def test_with_several_labels_a_slice_has_the_figures_of_labels_and_is_tested_on_
     ).pvalue
     assert found.rows[0].p == pytest.approx(holm([p, p])[0])
     told = json.loads(json.dumps(found.to_json()))
-    assert set(told["slices"][0]) == {"column", "value", "n", *found.rows[0].figures, "p"}
+    assert set(told["slices"][0]) == {"column", "value", "n", "units", *found.rows[0].figures, "p"}
     assert told["exact_match"] == found.value
 
 
@@ -143,3 +143,20 @@ def test_in_data_without_any_difference_a_slice_is_called_worse_in_at_most_one_r
         alarms += any(row.p < 0.05 for row in found.rows)
     # Nine in ten of what a fair 5 % gives at most: 22 of 300.
     assert alarms <= stats.binom.ppf(0.95, runs, 0.05)
+
+
+def test_frames_of_one_film_make_no_slice_sure() -> None:
+    # Of one camera a film of 20 frames was named wrong, of the other none of two.
+    right = [1] * 40 + [0] * 20 + [1] * 20
+    outcomes = answers(right)
+    films = Outcomes(
+        outcomes.classes, outcomes.paths, outcomes.targets, outcomes.probabilities, units=np.repeat(np.arange(4), 20)
+    )
+    camera = {"camera": ["phone"] * 40 + ["trap"] * 40}
+    alone, together = slices(camera, outcomes).rows[0], slices(camera, films).rows[0]
+    assert (alone.value, together.value, alone.n, together.n, together.units) == ("trap", "trap", 40, 40, 2)
+    assert alone.p < 1e-5
+    assert together.p == 1.0  # a film right and a film wrong against two that are right
+    before, after = alone.figures["accuracy"], together.figures["accuracy"]
+    assert before.value == after.value == 0.5
+    assert after.high - after.low > 2 * (before.high - before.low)

@@ -129,12 +129,13 @@ def _write_report(
 def _show(model: str, data: str, result: DataEvaluation) -> None:
     from headstart.cli.console import show, table
     from headstart.cli.result import baseline, figure_table, figures
-    from headstart.core.text import count
+    from headstart.core.sentences import groups_sentence, pictures
 
     evaluation = result.evaluation
     headline = figures(evaluation) or {}
-    show(f"{model} on {count(evaluation.n, 'picture')} of {data}, with 95 % intervals:", figure_table(headline))
-    show(baseline(headline), "")
+    many = pictures(evaluation.n, evaluation.units)
+    show(f"{model} on {many} of {data}, with 95 % intervals:", figure_table(headline))
+    show(*filter(None, (groups_sentence(evaluation), baseline(headline))), "")
     last = "average precision, at threshold" if evaluation.several_labels else "most often taken for"
     classes = table("class", "pictures#", "precision#", "recall#", last)
     for row in result.class_rows():
@@ -149,10 +150,12 @@ def _show_slices(found: Slices) -> None:
     from headstart.cli.result import NAMES
 
     titles = [NAMES[name] for name in found.rows[0].figures] if found.rows else []
-    made = table("slice", "pictures#", *(f"{title}#" for title in titles), "p#")
+    grouped = any(row.units is not None and row.units < row.n for row in found.rows)
+    made = table("slice", "pictures#", *(["groups#"] if grouped else []), *(f"{title}#" for title in titles), "p#")
     for row in found.rows[:SHOWN_SLICES]:
         cells = [number({"value": one.value, "low": one.low, "high": one.high}) for one in row.figures.values()]
-        made.add_row(f"{row.column}={row.value}", f"{row.n:,}", *cells, f"{row.p:.2g}")
+        groups = [f"{row.units:,}"] if grouped else []
+        made.add_row(f"{row.column}={row.value}", f"{row.n:,}", *groups, *cells, f"{row.p:.2g}")
     if found.rows:
         show("", "By the other columns of the data, the least accurate first:", made, width=WIDTH)
     if len(found.rows) > SHOWN_SLICES:
@@ -178,7 +181,7 @@ def _compare(
 
 def _show_versus(found: Versus, data: str) -> None:
     from headstart.cli.console import number, show, table
-    from headstart.core.text import count
+    from headstart.core.sentences import pictures
 
     first = next(iter(found.evaluations.values())).evaluation
     several = first.several_labels
@@ -191,12 +194,13 @@ def _show_versus(found: Versus, data: str) -> None:
         if duel is not None:
             cells = [f"{duel.difference:+.3f} ({duel.low:+.3f} to {duel.high:+.3f})", f"{duel.p:.2g}"]
         made.add_row(name, *(number(figures[key]) for key in shown), *cells, f"{one.seen_in_training:,}")
-    show(f"{count(first.n, 'picture')} of {data}, with 95 % intervals:", made, "", width=WIDTH)
+    show(f"{pictures(first.n, first.units)} of {data}, with 95 % intervals:", made, "", width=WIDTH)
     for name in list(found.evaluations)[1:]:
         duel = found.against_best(name)
         show(duel.sentence() if duel is not None else "")
     right = "has all labels right" if several else "names right"
-    show("", f"p: McNemar's exact test on the pictures that one of the two alone {right}{_many(found)}.")
+    kept = "" if first.units in (None, first.n) else ", pictures that belong together counted as one"
+    show("", f"p: McNemar's exact test on the pictures that one of the two alone {right}{kept}{_many(found)}.")
     if any(one.seen_in_training for one in found.evaluations.values()):
         show("Pictures that a model was trained on flatter it: compare on pictures that none of them has seen.")
 

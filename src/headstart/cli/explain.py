@@ -132,7 +132,7 @@ def _as_json(one: Explanation, file: Path) -> dict[str, Any]:
         "label": one.label,
         "class": one.target,
         "probability": round(one.probability, 6),
-        "unknown": one.unknown,
+        **({} if one.unknown is None else {"unknown": one.unknown}),
         "method": one.method,
         "overlay": shown(file),
         "peak": None if peak is None else [round(share, 4) for share in peak],

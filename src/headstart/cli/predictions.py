@@ -93,7 +93,8 @@ def _cells(answer: Answer, classes: Sequence[str], top: int) -> list[str]:
     if answer.prediction_set is not None:
         cells.append(";".join(answer.prediction_set))
     if answer.novelty is not None:
-        cells += [str(answer.unknown).lower(), f"{answer.novelty:.6f}"]
+        unknown = "" if answer.unknown is None else str(answer.unknown).lower()
+        cells += [unknown, f"{answer.novelty:.6f}"]
     return cells
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.cli.console import number, show, show_prose, table
+from headstart.core.sentences import pictures
 from headstart.core.text import count
 
 if TYPE_CHECKING:
@@ -27,11 +28,11 @@ NAMES = {
 
 
 def figures(evaluation: Evaluation | None) -> dict[str, Any] | None:
-    """Return `n` and every headline figure with `value`, `low` and `high`."""
+    """Return `n`, `units` and every headline figure with `value`, `low` and `high`."""
     if evaluation is None:
         return None
     whole = evaluation.to_json()
-    return {"n": whole["n"], **whole["figures"], "majority": whole["majority"]}
+    return {"n": whole["n"], "units": whole["units"], **whole["figures"], "majority": whole["majority"]}
 
 
 def summary(classifier: ImageClassifier, model: str) -> dict[str, Any]:
@@ -62,9 +63,8 @@ def show_fit(result: dict[str, Any]) -> None:
     """Print a fit's result for people."""
     counts, test = result["counts"], result["test"]
     by_test = result["evaluated_by"] == "test pictures"
-    what = (
-        f"{test['n']:,} untouched test pictures" if by_test else f"{test['n']:,} pictures, by {result['evaluated_by']}"
-    )
+    what = pictures(test["n"], test["units"], "untouched test picture" if by_test else "picture")
+    what += "" if by_test else f", by {result['evaluated_by']}"
     show(
         "",
         f"{result['model']}: {len(result['classes'])} classes, {result['backbone']} with {_a(result['head'])} head",

@@ -21,7 +21,8 @@ class Answer:
         prediction_set: The classes that cannot be excluded at the model's coverage, the most probable first; None
             where the model has none.
         novelty: How unlike the training pictures it is; None where the model does not say.
-        unknown: Whether that is more than the model's threshold: probably none of the classes.
+        unknown: Whether that is more than the model's threshold: probably none of the classes. None where there were
+            too few pictures for a threshold.
         labels: The classes that are given, the most probable first, perhaps none; None where a picture has one class.
     """
 
@@ -47,8 +48,9 @@ class Answer:
         }
         if self.prediction_set is not None:
             told["set"] = list(self.prediction_set)
+        if self.unknown is not None:
+            told["unknown"] = self.unknown
         if self.novelty is not None:
-            told["unknown"] = bool(self.unknown)
             told["novelty"] = round(self.novelty, 6)
         return told
 
@@ -102,6 +104,6 @@ def answer(probabilities: np.ndarray, novelty: float | None, classes: Sequence[s
     if thresholds.labels is not None:
         given = tuple(classes[index] for index in order if float(probabilities[index]) >= thresholds.labels[index])
     unknown = None
-    if novelty is not None:
-        unknown = thresholds.novelty is not None and novelty > thresholds.novelty
+    if novelty is not None and thresholds.novelty is not None:
+        unknown = novelty > thresholds.novelty
     return Answer(next(iter(ranked)), ranked, chosen, novelty, unknown, given)

@@ -10,11 +10,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from headstart.core.metrics import ClassFigures, Evaluation, Figure
-from headstart.core.text import count
+from headstart.core.metrics import ClassFigures, Evaluation
+from headstart.core.sentences import groups_sentence, pictures, repeats_sentence, width_sentence
 
-# Below this many pictures a share says next to nothing; from this width on an interval is called wide.
-FEW, WIDE = 20, 0.1
+# Below this many pictures a share says next to nothing.
+FEW = 20
 SHOWN_CLASSES = 20
 # What backbones say of their weights' licence -> the identifier that the hub knows; others become `other`.
 _LICENCES = {
@@ -108,17 +108,6 @@ def base_model(source: str) -> str | None:
     return repository if kind == "hub" and "/" in repository else None
 
 
-def width_sentence(accuracy: Figure, n: int, name: str = "accuracy") -> str:
-    """Return what a wide 95 % interval means for people, or nothing where it is narrow."""
-    if accuracy.high - accuracy.low < WIDE:
-        return ""
-    pictures = count(n, "picture says", "pictures say")
-    return (
-        f"The interval is wide, because {pictures} no more: the {name.replace('_', ' ')} on new pictures of the "
-        f"same kind may be as low as {accuracy.low:.2f} or as high as {accuracy.high:.2f}."
-    )
-
-
 def _title(description: dict[str, Any]) -> str:
     classes = description["classes"]
     names = ", ".join(_escaped(name) for name in classes[:10]) + (" …" if len(classes) > 10 else "")
@@ -143,13 +132,13 @@ def _purpose(description: dict[str, Any]) -> str:
 
 
 def _figures(description: dict[str, Any], figures: Evaluation) -> str:
-    sentence = width_sentence(figures.figures[figures.headline], figures.n, figures.headline)
+    many = pictures(figures.n, figures.units)
     by_test = description["evaluated_by"] == "test pictures"
     how = (
-        f"Measured once, on the saved model itself and {figures.n:,} pictures that neither taught nor chose it."
+        f"Measured once, on the saved model itself and {many} that neither taught nor chose it."
         if by_test
-        else f"There are too few pictures for a test set: measured by repeated cross-validation over {figures.n:,} "
-        "pictures. The saved model learned from all of them."
+        else f"There are too few pictures for a test set: measured by repeated cross-validation over {many}. The saved "
+        f"model learned from all of them. {repeats_sentence(description.get('repeats'))}"
     )
     rows = [
         f"| {_METRICS.get(name, (name, name))[1]} | {one.value:.3f} | {one.low:.3f} to {one.high:.3f} |"
@@ -159,7 +148,7 @@ def _figures(description: dict[str, Any], figures: Evaluation) -> str:
         "## How good it is",
         "",
         how,
-        *([sentence] if sentence else []),
+        *filter(None, (groups_sentence(figures), width_sentence(figures))),
         f"Always giving the most frequent combination of labels has {figures.majority:.3f} all right."
         if figures.several_labels
         else f"Always naming the most frequent class gives {figures.majority:.3f}.",
@@ -201,19 +190,15 @@ def _confidence(confidence: dict[str, Any]) -> str:
             f"- Probabilities are at temperature {confidence['temperature']:.2f} (Guo et al. 2017), fitted on "
             f"{confidence['n']:,} held-out pictures"
         )
-        if tested := confidence.get("test"):
-            line += (
-                f": the expected calibration error on the test pictures is {tested['before']['ece']:.3f} without and "
-                f"{tested['after']['ece']:.3f} with it"
-            )
+        for key, on in (("test", "on the test pictures"), ("cross_validation", "on the same pictures")):
+            if tested := confidence.get(key):
+                line += (
+                    f": the expected calibration error {on} is {tested['before']['ece']:.3f} without and "
+                    f"{tested['after']['ece']:.3f} with it"
+                )
         lines.append(f"{line}.")
     if conformal := confidence.get("conformal"):
-        share = f"{100 * conformal['coverage']:.0f} %"
-        line = f"- An answer is a set of classes that holds the true one for {share} of the pictures"
-        if measured := conformal.get("test_coverage"):
-            line += f"; on the test pictures {measured['value']:.3f} ({measured['low']:.3f} to {measured['high']:.3f})"
-        line += f", {conformal['mean_size']:.2f} classes on average" if "mean_size" in conformal else ""
-        lines.append(f"{line}.")
+        lines.append(_sets(conformal))
     if chosen := confidence.get("labels"):
         lines.append(
             "- A label is given from its threshold on, which is where F1 was highest on "
@@ -231,6 +216,20 @@ def _confidence(confidence: dict[str, Any]) -> str:
             )
         lines.append(f"{line}.")
     return "\n".join(["## How far its confidence can be trusted", "", *lines]) if lines else ""
+
+
+def _sets(conformal: dict[str, Any]) -> str:
+    share = f"{100 * conformal['coverage']:.0f} %"
+    if not conformal["threshold"] > 0:
+        return (
+            f"- {conformal['n']:,} held-out pictures are too few for sets of classes that hold the true one for "
+            f"{share} of the pictures: every answer is the set of all classes."
+        )
+    line = f"- An answer is a set of classes that holds the true one for {share} of the pictures"
+    if measured := conformal.get("test_coverage"):
+        line += f"; on the test pictures {measured['value']:.3f} ({measured['low']:.3f} to {measured['high']:.3f})"
+    line += f", {conformal['mean_size']:.2f} classes on average" if "mean_size" in conformal else ""
+    return f"{line}."
 
 
 def _answers_unknown(confidence: dict[str, Any]) -> bool:
@@ -268,7 +267,7 @@ def _limits(description: dict[str, Any], figures: Evaluation) -> str:
     if few:
         listed = ", ".join(f"{_escaped(name)} ({n})" for name, n in few[:10]) + (" …" if len(few) > 10 else "")
         lines.append(f"- Classes measured on fewer than {FEW} pictures, whose own figures say little: {listed}.")
-    if sentence := width_sentence(figures.figures[figures.headline], figures.n, figures.headline):
+    if sentence := width_sentence(figures):
         lines.append(f"- {sentence}")
     return "\n".join(["## Limits", "", *lines])
 

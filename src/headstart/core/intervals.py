@@ -64,7 +64,7 @@ def from_variance(value: float, variance: float, size: float) -> tuple[float, fl
     return wilson(value * effective, effective)
 
 
-def paired_difference(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+def paired_difference(only_first: float, only_second: float, n: float) -> tuple[float, float]:
     """Return the 95 % interval of the difference of two proportions on the same n, second minus first.
 
     Wald's interval after one imagined observation in each discordant cell (Bonett and Price 2012, Journal of
@@ -72,7 +72,7 @@ def paired_difference(only_first: int, only_second: int, n: int) -> tuple[float,
     never differ.
 
     Args:
-        only_first: How often the first alone succeeds.
+        only_first: How often the first alone succeeds; a fraction where n is an effective sample size.
         only_second: How often the second alone does.
         n: Sample size, from 1.
     """
@@ -82,25 +82,106 @@ def paired_difference(only_first: int, only_second: int, n: int) -> tuple[float,
     return max(-1.0, difference - half), min(1.0, difference + half)
 
 
-def bootstrap_mean(values: np.ndarray, largest: float, rng: np.random.Generator) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a mean (Efron and Tibshirani 1993, chapter 13).
+def effective_size(right: np.ndarray, units: np.ndarray | None) -> float:
+    """Return how many independent pictures tell as much of a share as these, of which some belong together.
+
+    The size over the design effect, which is the variance between units (clusters of survey sampling; Cochran 1977,
+    Sampling Techniques, section 9A) over that of independent pictures; a Wilson interval at this size is among those
+    that Dean and Pagano (2015, Journal of Survey Statistics and Methodology 3:484-503) found to hold. For the variance
+    one unit of average size that is all right and one that is all wrong are imagined, so that units with hardly a miss
+    are not taken for independent. Where all are right, or wrong, each unit counts as one picture (of unequal units
+    fewer: Kish 1965, Survey Sampling, section 11.7). In simulation (5 to 100 units of 2, 8 or 1 to 10 pictures, shares
+    from 0.8 to 0.99, correlations in a unit from 0 to 1) the interval held the truth in 87 to 100 % of the samples;
+    counting pictures, in as few as 32 %.
 
     Args:
-        values: float `(n,)`, not negative.
-        largest: Upper end of the interval of a single value, which tells nothing about how values vary.
-        rng: Draws the resamples.
+        right: bool or float from 0 to 1, `(n,)`.
+        units: int `(n,)`, equal for pictures that belong together; None where all are independent.
     """
-    n = len(values)
-    if n == 1:
-        return 0.0, largest
-    resamples = resamples_for(n)
-    at_once = max(1, 4_000_000 // n)
-    means = [
-        values[rng.integers(0, n, (min(at_once, resamples - start), n), dtype=np.int32)].mean(axis=1)
-        for start in range(0, resamples, at_once)
-    ]
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
-    return float(low), float(high)
+    n = len(right)
+    together = _together(units)
+    if together is None:
+        return float(n)
+    unit, sizes = together
+    average = float((sizes**2).sum()) / n  # of the unit that a picture is in
+    if float(right.sum()) in (0.0, float(n)):
+        return n / average
+    whole = n + 2 * average
+    share = (float(right.sum()) + average) / whole
+    off = np.bincount(unit, right.astype(np.float64)) - sizes * share
+    squares = float((off**2).sum()) + average**2 * ((1 - share) ** 2 + share**2)
+    count = len(sizes) + 2
+    variance = squares * count / (count - 1) / whole**2
+    return float(min(n, max(n / average, share * (1 - share) / variance)))
+
+
+def proportion(right: np.ndarray, units: np.ndarray | None = None) -> tuple[float, float, float]:
+    """Return the share of what is right, and its 95 % Wilson interval at `effective_size`; nothing gives 0, 0, 1.
+
+    Args:
+        right: bool `(n,)`.
+        units: As for `effective_size`.
+    """
+    if not len(right):
+        return 0.0, 0.0, 1.0
+    share, size = float(right.mean()), effective_size(right, units)
+    return share, *wilson(share * size, size)
+
+
+def mean_loss(
+    losses: np.ndarray, imagined: float, largest: float, units: np.ndarray | None = None
+) -> tuple[float, float, float]:
+    """Return the mean of losses, and its 95 % interval.
+
+    The losses of a good model are small but for a few, and a small sample may hold none of those: nothing in it tells
+    how large they are, so that neither the percentile bootstrap nor bootstrap-t can know. Hence one more picture is
+    imagined, that is named wrong, as Agresti and Coull (1998, The American Statistician 52:119-126) add imagined
+    observations to a proportion. The interval is the normal one of the logarithm (losses are positive and skewed), its
+    variance and its upper end with the imagined picture, its lower end around the mean itself. In simulation (10 to 500
+    pictures, 2 and 10 classes, accuracies from 0.84 to 0.99, probabilities from too modest to far too sure) it held the
+    truth in 88 to 99 % of the samples, the percentile bootstrap in as few as 9 % (docs/experiments.md).
+
+    Args:
+        losses: float `(n,)`, not negative.
+        imagined: Loss of the imagined picture, see `loss_if_wrong`.
+        largest: Largest possible loss: the upper end where there is one picture alone.
+        units: As for `effective_size`; the imagined picture then is a unit of average size.
+    """
+    n, value = len(losses), float(losses.mean())
+    unit, sizes = _together(units) or (np.arange(n), np.ones(n))
+    if len(sizes) == 1:
+        return value, 0.0, largest
+    average = float((sizes**2).sum()) / n
+    above = (float(losses.sum()) + average * imagined) / (n + average)
+    off = np.bincount(unit, losses) - sizes * above
+    squares = float((off**2).sum()) + (average * (imagined - above)) ** 2
+    count = len(sizes) + 1
+    error = math.sqrt(squares * count / (count - 1)) / (n + average)
+    low = value * math.exp(-Z95 * error / value) if value > 0 else 0.0
+    # The exponent is cut where the end is past the largest loss anyway.
+    high = above * math.exp(min(50.0, Z95 * error / above)) if above > 0 else 0.0
+    return value, low, max(value, min(largest, high))
+
+
+def loss_if_wrong(probabilities: np.ndarray, tiny: float) -> float:
+    """Return the mean log loss of the pictures that are named wrong, if each happens as often as the model says.
+
+    Args:
+        probabilities: `(n, c)`, rows summing to 1.
+        tiny: A smaller probability counts as this one.
+    """
+    others = probabilities.astype(np.float64)
+    others[np.arange(len(others)), others.argmax(axis=1)] = 0.0
+    chance = float(others.sum())
+    return float((others * -np.log(np.maximum(others, tiny))).sum()) / chance if chance > 0 else -math.log(tiny)
+
+
+def _together(units: np.ndarray | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the number of each picture's unit, from 0, and the sizes of the units; None where all are of one."""
+    if units is None:
+        return None
+    _, unit, sizes = np.unique(units, return_inverse=True, return_counts=True)
+    return None if len(sizes) == len(unit) else (unit, sizes.astype(np.float64))
 
 
 def resamples_for(draws: int) -> int:

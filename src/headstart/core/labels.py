@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.core.calibration import THRESHOLD
 from headstart.core.errors import DataError, SettingError
-from headstart.core.intervals import bootstrap_mean, from_variance, resamples_for, wilson
+from headstart.core.intervals import effective_size, from_variance, mean_loss, proportion, resamples_for
 from headstart.core.metrics import ClassFigures, Evaluation, Figure, macro_f1
 
 # With fewer pictures of a label a threshold would be noise.
@@ -39,6 +39,7 @@ def evaluate_labels(
     *,
     thresholds: Sequence[float] | np.ndarray | None = None,
     seed: int = 0,
+    units: np.ndarray | None = None,
 ) -> Evaluation:
     """Return the figures of probabilities on pictures with several labels.
 
@@ -47,9 +48,10 @@ def evaluate_labels(
     `accuracy_score`) and `hamming_loss` (the share of wrong entries) are at the thresholds; `log_loss` is the mean
     binary cross-entropy of an entry.
 
-    Intervals: exact match, precision and recall have Wilson's; log loss has the percentile bootstrap's; the others are
-    Wilson intervals at the effective sample size that the bootstrap over pictures (Efron and Tibshirani 1993) gives,
-    as for macro F1 in `core/metrics.py`: the percentile bootstrap of a figure of 1 has no width.
+    Intervals: exact match, precision and recall have Wilson's; log loss has that of `core/intervals.mean_loss`, whose
+    imagined picture has one entry wrong; the others are Wilson intervals at the effective sample size that the
+    bootstrap over pictures (Efron and Tibshirani 1993) gives, as for macro F1 in `core/metrics.py`: the percentile
+    bootstrap of a figure of 1 has no width. Where pictures belong together, their units are resampled whole.
 
     Args:
         labels: bool `(n, c)`, which labels each picture has.
@@ -57,6 +59,7 @@ def evaluate_labels(
         classes: The c names.
         thresholds: `(c,)`, from which probability on a label is given; None is 0.5 for each.
         seed: Of the bootstrap.
+        units: As for `core/metrics.evaluate`.
 
     Raises:
         DataError: There is no picture, shapes do not fit, or the numbers are no probabilities.
@@ -68,44 +71,65 @@ def evaluate_labels(
     n, c = truth.shape
     support, predicted, hits = truth.sum(axis=0), named.sum(axis=0), (truth & named).sum(axis=0)
     right, wrong = (truth == named).all(axis=1), (truth != named).mean(axis=1)
-    rng = np.random.default_rng(seed)
-    drawn = _resampled(truth, named, scores, wrong, rng)
+    drawn = _resampled(truth, named, scores, wrong, units, np.random.default_rng(seed))
     occurring = support[support > 0]
     # Where a figure is 0 or 1 its bootstrap tells nothing: then each label's pictures count.
-    size = len(occurring) ** 2 / float((1 / occurring).sum()) if len(occurring) else 0.0
+    alike = effective_size(np.ones(n), units)  # of n pictures whose units are all right
+    size = len(occurring) ** 2 / float((1 / occurring).sum()) * alike / n if len(occurring) else 0.0
     values = {
         "mean_average_precision": (mean_average_precision(truth, scores), size),
-        "micro_f1": (_micro_f1(hits, support, predicted), float(n)),
+        "micro_f1": (_micro_f1(hits, support, predicted), alike),
         "macro_f1": (float(macro_f1(hits, support, predicted)), size),
-        "hamming_loss": (float(wrong.mean()), float(n)),
+        "hamming_loss": (float(wrong.mean()), alike),
     }
     figures = {name: _figure(value, drawn[name], at) for name, (value, at) in values.items()}
-    figures["exact_match"] = Figure(float(right.mean()), *wilson(float(right.sum()), n))
+    figures["exact_match"] = Figure(*proportion(right, units))
     losses = log_losses(truth, scores)
-    figures["log_loss"] = Figure(float(losses.mean()), *bootstrap_mean(losses, -math.log(TINY), rng))
+    figures["log_loss"] = Figure(*mean_loss(losses, _loss_if_wrong(losses, scores), -math.log(TINY), units))
     precision = average_precision(truth, scores)
     rows = [
-        _class_figures(int(hits[i]), int(support[i]), int(predicted[i]), at, drawn["average_precision"][:, i], cut)
+        _class_figures(truth[:, i], named[:, i], units, at, drawn["average_precision"][:, i], cut)
         for i, (at, cut) in enumerate(zip(precision.tolist(), cuts.tolist(), strict=True))
     ]
     confusion = np.stack([n - support - predicted + hits, predicted - hits, support - hits, hits], axis=1)
     counts = np.unique(truth, axis=0, return_counts=True)[1]
-    return Evaluation(n, tuple(classes), figures, tuple(rows), confusion.reshape(c, 2, 2), float(counts.max() / n))
+    many = None if units is None else len(np.unique(units))
+    majority = float(counts.max() / n)
+    return Evaluation(n, tuple(classes), figures, tuple(rows), confusion.reshape(c, 2, 2), majority, many)
 
 
 def _class_figures(
-    hits: int, support: int, predicted: int, precision: float, drawn: np.ndarray, threshold: float
+    truth: np.ndarray,
+    named: np.ndarray,
+    units: np.ndarray | None,
+    precision: float,
+    drawn: np.ndarray,
+    threshold: float,
 ) -> ClassFigures:
     """Return the figures of one label, given its average precision and what the bootstrap drew of it."""
+    hits, support, predicted = int((truth & named).sum()), int(truth.sum()), int(named.sum())
+
+    def share(right: np.ndarray, inside: np.ndarray) -> Figure:
+        return Figure(*proportion(right[inside], None if units is None else units[inside]))
+
+    at_one = effective_size(np.ones(support), None if units is None else units[truth]) if support else 0.0
     return ClassFigures(
-        Figure(hits / predicted if predicted else 0.0, *wilson(hits, predicted)),
-        Figure(hits / support if support else 0.0, *wilson(hits, support)),
+        share(truth, named),
+        share(named, truth),
         2 * hits / max(1, support + predicted),
         support,
         predicted,
-        _figure(precision, drawn, support) if support else Figure(0.0, 0.0, 1.0),
+        _figure(precision, drawn, at_one) if support else Figure(0.0, 0.0, 1.0),
         threshold,
     )
+
+
+def _loss_if_wrong(losses: np.ndarray, scores: np.ndarray) -> float:
+    """Return the loss of a picture with one entry wrong that is as often wrong as the model says, the others usual."""
+    wrong = np.minimum(scores, 1 - scores)
+    chance, surprise = float(wrong.sum()), -np.log(np.maximum(wrong, TINY))
+    entry = float((wrong * surprise).sum()) / chance if chance > 0 else -math.log(TINY)
+    return float(losses.mean()) + entry / int(scores.shape[1])
 
 
 def baselines(evaluation: Evaluation) -> dict[str, float]:
@@ -192,7 +216,9 @@ def choose_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarr
     return chosen
 
 
-def paired_bootstrap(labels: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int = 0) -> tuple[float, float]:
+def paired_bootstrap(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, seed: int = 0, units: np.ndarray | None = None
+) -> tuple[float, float]:
     """Return the difference of two mean average precisions on the same pictures (second minus first) and its p-value.
 
     The paired bootstrap over pictures (Efron and Tibshirani 1993, chapter 16): two-sided, twice the smaller share of
@@ -203,13 +229,14 @@ def paired_bootstrap(labels: np.ndarray, first: np.ndarray, second: np.ndarray, 
         first: Probabilities `(n, c)` of the first classifier.
         second: The same of the second.
         seed: Of the resamples.
+        units: As for `core/metrics.evaluate`.
     """
     truth = np.asarray(labels, bool)
     value = mean_average_precision(truth, second) - mean_average_precision(truth, first)
     drawn = np.concatenate(
         [
             _means(average_precision(truth, second, weights)) - _means(average_precision(truth, first, weights))
-            for weights in _weights(truth, np.random.default_rng(seed))
+            for weights in _weights(truth, units, np.random.default_rng(seed))
         ]
     )
     drawn = drawn[np.isfinite(drawn)]
@@ -218,12 +245,17 @@ def paired_bootstrap(labels: np.ndarray, first: np.ndarray, second: np.ndarray, 
 
 
 def _resampled(
-    truth: np.ndarray, named: np.ndarray, scores: np.ndarray, wrong: np.ndarray, rng: np.random.Generator
+    truth: np.ndarray,
+    named: np.ndarray,
+    scores: np.ndarray,
+    wrong: np.ndarray,
+    units: np.ndarray | None,
+    rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
     """Return every figure in each resample of the pictures."""
     parts: dict[str, list[np.ndarray]] = {}
     both = (truth & named).astype(np.float64)
-    for weights in _weights(truth, rng):
+    for weights in _weights(truth, units, rng):
         precision = average_precision(truth, scores, weights)
         hits, support, predicted = weights @ both, weights @ truth, weights @ named
         found = {
@@ -231,19 +263,21 @@ def _resampled(
             "mean_average_precision": _means(precision),
             "macro_f1": macro_f1(hits, support, predicted),
             "micro_f1": 2 * hits.sum(axis=1) / np.maximum((support + predicted).sum(axis=1), 1),
-            "hamming_loss": weights @ wrong / len(wrong),
+            "hamming_loss": weights @ wrong / weights.sum(axis=1),
         }
         for name, values in found.items():
             parts.setdefault(name, []).append(values)
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def _weights(truth: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+def _weights(truth: np.ndarray, units: np.ndarray | None, rng: np.random.Generator) -> list[np.ndarray]:
     """Return how often each picture is drawn in each resample, a few resamples `(b, n)` at a time."""
     n, c = truth.shape
     resamples, at_once = resamples_for(n * c), max(1, 1_000_000 // n)
+    unit = np.arange(n) if units is None else np.unique(units, return_inverse=True)[1]
+    count = int(unit.max()) + 1
     return [
-        rng.multinomial(n, np.full(n, 1 / n), min(at_once, resamples - start)).astype(np.uint16)
+        rng.multinomial(count, np.full(count, 1 / count), min(at_once, resamples - start)).astype(np.uint16)[:, unit]
         for start in range(0, resamples, at_once)
     ]
 

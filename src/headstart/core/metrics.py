@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from headstart.core.errors import DataError
-from headstart.core.intervals import bootstrap_mean, from_variance, mean_of_proportions, resamples_for, wilson
-from headstart.core.text import count
-
-__all__ = ["ClassFigures", "Evaluation", "Figure", "balanced_accuracy", "evaluate", "macro_f1", "mcnemar", "wilson"]
+from headstart.core.intervals import (
+    effective_size,
+    from_variance,
+    loss_if_wrong,
+    mean_loss,
+    mean_of_proportions,
+    proportion,
+    resamples_for,
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Evaluation:
             against the rest, as scikit-learn's `multilabel_confusion_matrix`.
         majority: Accuracy of always naming the most frequent class; with several labels the exact match of always
             giving the most frequent combination.
+        units: How many there are of pictures that belong together (the same, nearly the same, of one group) and those
+            that stand alone; the intervals allow for it. None where it is not known: they count every picture.
     """
 
     n: int
@@ -67,6 +74,7 @@ class Evaluation:
     per_class: tuple[ClassFigures, ...]
     confusion: np.ndarray
     majority: float
+    units: int | None = None
 
     @property
     def several_labels(self) -> bool:
@@ -87,6 +95,7 @@ class Evaluation:
             "per_class": [{k: v for k, v in asdict(one).items() if v is not None} for one in self.per_class],
             "confusion": self.confusion.tolist(),
             "majority": self.majority,
+            "units": self.units,
         }
 
     @classmethod
@@ -98,22 +107,8 @@ class Evaluation:
         )
         figures = {name: Figure(**figure) for name, figure in values["figures"].items()}
         confusion = np.asarray(values["confusion"], np.int64)
-        return cls(values["n"], tuple(values["classes"]), figures, per_class, confusion, values["majority"])
-
-    def sentence(self) -> str:
-        """Return the headline for people."""
-        pictures = count(self.n, "picture")
-        if self.several_labels:
-            precision = self.figures["mean_average_precision"]
-            return (
-                f"mean average precision {precision.value:.3f} on {pictures} (95 % interval {precision.low:.3f} to "
-                f"{precision.high:.3f}); {self.figures['exact_match'].value:.3f} have all labels right"
-            )
-        accuracy = self.figures["accuracy"]
-        return (
-            f"{accuracy.value:.3f} of {pictures} named right (95 % interval {accuracy.low:.3f} to "
-            f"{accuracy.high:.3f}); always naming the most frequent class gives {self.majority:.3f}"
-        )
+        known = (confusion, values["majority"], values.get("units"))  # an earlier version did not tell the last
+        return cls(values["n"], tuple(values["classes"]), figures, per_class, *known)
 
 
 def evaluate(
@@ -122,14 +117,14 @@ def evaluate(
     classes: Sequence[str],
     *,
     seed: int = 0,
-    majority_class: int | None = None,
     thresholds: Sequence[float] | np.ndarray | None = None,
+    units: np.ndarray | None = None,
 ) -> Evaluation:
     """Return the figures of probabilities on pictures with known classes, or with several labels each.
 
     Proportions have Wilson intervals; balanced accuracy and macro F1 have Wilson intervals at their effective sample
-    size (see `core/intervals.py`), the variance of macro F1 coming from the bootstrap; log loss has a percentile
-    bootstrap interval.
+    size (see `core/intervals.py`), the variance of macro F1 coming from the bootstrap; log loss has the interval of
+    `mean_loss`. Where pictures belong together all of them are wider by the design effect.
 
     Args:
         targets: int `(n,)`, indices into `classes`; or bool `(n, c)`, several labels a picture, whose figures
@@ -137,9 +132,9 @@ def evaluate(
         probabilities: `(n, c)`, rows summing to 1 unless pictures have several labels. Ties name the first class.
         classes: The c names.
         seed: Of the bootstrap.
-        majority_class: The class that `majority` always names, such as the most frequent one in training; None takes
-            the most frequent one of these pictures.
         thresholds: `(c,)`, from which probability on a label is given, where pictures have several; None is 0.5.
+        units: int `(n,)`, equal for pictures that are the same, nearly the same or of one group; None where that is not
+            known.
 
     Raises:
         DataError: There is no picture, shapes do not fit, or the numbers are no probabilities.
@@ -147,51 +142,70 @@ def evaluate(
     if np.ndim(targets) == 2:
         from headstart.core.labels import evaluate_labels
 
-        return evaluate_labels(targets, probabilities, classes, thresholds=thresholds, seed=seed)
+        return evaluate_labels(targets, probabilities, classes, thresholds=thresholds, seed=seed, units=units)
     targets, probabilities = np.asarray(targets, np.int64), np.asarray(probabilities)
     if probabilities.dtype.kind != "f":
         probabilities = probabilities.astype(np.float64)
     _check(targets, probabilities, len(classes))
     n, c = probabilities.shape
-    confusion = np.bincount(targets * c + probabilities.argmax(axis=1), minlength=c * c).reshape(c, c)
-    support, hits = confusion.sum(axis=1), np.diag(confusion)
-    right = int(hits.sum())
-    rng = np.random.default_rng(seed)
+    named = probabilities.argmax(axis=1)
+    right = named == targets
+    confusion = np.bincount(targets * c + named, minlength=c * c).reshape(c, c)
+    per_class = _per_class(targets, named, confusion, units)
     figures = {
-        "accuracy": Figure(right / n, *wilson(right, n)),
-        "balanced_accuracy": Figure(*mean_of_proportions(hits, support)),
-        "macro_f1": _macro_f1_figure(confusion, rng),
+        "accuracy": Figure(*proportion(right, units)),
+        "balanced_accuracy": balanced_figure(targets, right, units),
+        "macro_f1": _macro_f1_figure(confusion, n / effective_size(right, units), np.random.default_rng(seed)),
     }
     own = probabilities[np.arange(n), targets]
     if c > 5:
         # A class is among the first five when fewer than five others are surer.
-        top5 = int(((probabilities > own[:, None]).sum(axis=1) < 5).sum())
-        figures["top5_accuracy"] = Figure(top5 / n, *wilson(top5, n))
+        figures["top5_accuracy"] = Figure(*proportion((probabilities > own[:, None]).sum(axis=1) < 5, units))
     # As in scikit-learn: a probability of 0 counts as the smallest step from 1 of its float type.
     tiny = float(np.finfo(own.dtype).eps)
     losses = -np.log(np.clip(own.astype(np.float64), tiny, 1.0))
-    figures["log_loss"] = Figure(float(losses.mean()), *bootstrap_mean(losses, -math.log(tiny), rng))
-    majority = support.max() if majority_class is None else support[majority_class]
-    return Evaluation(n, tuple(classes), figures, _per_class(confusion), confusion, float(majority / n))
+    figures["log_loss"] = Figure(*mean_loss(losses, loss_if_wrong(probabilities, tiny), -math.log(tiny), units))
+    many = None if units is None else len(np.unique(units))
+    majority = float(confusion.sum(axis=1).max() / n)
+    return Evaluation(n, tuple(classes), figures, per_class, confusion, majority, many)
 
 
-def balanced_accuracy(right: np.ndarray, support: np.ndarray) -> np.ndarray:
-    """Return the mean recall over the classes that occur (Brodersen et al. 2010).
+def mean_evaluation(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """Return the figures of repeated cross-validation: means over the repeats, all else from the first.
+
+    An interval is the mean of the repeats' intervals, since repeats share their pictures and do not make them more.
+    """
+    figures = {
+        name: Figure(
+            *(float(np.mean([getattr(e.figures[name], end) for e in evaluations])) for end in ("value", "low", "high"))
+        )
+        for name in evaluations[0].figures
+    }
+    return replace(evaluations[0], figures=figures)
+
+
+def balanced_figure(targets: np.ndarray, right: np.ndarray, units: np.ndarray | None = None) -> Figure:
+    """Return the mean recall over the classes that occur (Brodersen et al. 2010), each at its effective size.
 
     Args:
-        right: `(…, c)`, pictures of each class that were named right.
-        support: `(…, c)`, pictures of each class.
+        targets: int `(n,)`.
+        right: bool `(n,)`.
+        units: As for `evaluate`.
     """
-    recall = (right / np.maximum(support, 1)).sum(axis=-1)
-    return np.asarray(recall / np.maximum((support > 0).sum(axis=-1), 1))
+    support, hits = np.bincount(targets), np.bincount(targets[right], minlength=int(targets.max()) + 1)
+    sizes = support.astype(np.float64)
+    if units is not None and len(np.unique(units)) < len(units):
+        inside = [np.flatnonzero(targets == index) for index in range(len(support))]
+        sizes = np.array([effective_size(right[rows], units[rows]) if len(rows) else 0.0 for rows in inside])
+    return Figure(*mean_of_proportions(hits * sizes / np.maximum(support, 1), sizes))
 
 
 def macro_f1(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Return the mean F1 over the classes that occur or are named, as scikit-learn computes it.
 
     Args:
-        right: As in `balanced_accuracy`.
-        support: As in `balanced_accuracy`.
+        right: `(…, c)`, pictures of each class that were named right.
+        support: `(…, c)`, pictures of each class.
         predicted: `(…, c)`, how often each class was named.
     """
     both = support + predicted
@@ -199,15 +213,18 @@ def macro_f1(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> n
     return np.asarray(f1 / np.maximum((both > 0).sum(axis=-1), 1))
 
 
-def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> tuple[float, float]:
+def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray, units: np.ndarray | None = None) -> tuple[float, float]:
     """Return the difference of two accuracies on the same pictures (b minus a) and the exact two-sided p-value.
 
     The exact binomial form of McNemar's test (1947), as Dietterich (1998) recommends for one test set: only the
-    pictures that exactly one of the two names right count, and under "no difference" each falls like a coin.
+    pictures that exactly one of the two names right count, and under "no difference" each falls like a coin. Where
+    pictures belong together each unit falls like one coin, to the side that has more of its pictures: the sign test
+    (Dixon and Mood 1946) over units.
 
     Args:
         correct_a: bool `(n,)`, which pictures the first classifier names right.
         correct_b: The same of the second.
+        units: As for `evaluate`.
 
     Raises:
         DataError: The two are not of the same pictures, or there is none.
@@ -215,29 +232,36 @@ def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray) -> tuple[float, float]
     a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise DataError(f"a paired test got answers of shapes {a.shape} and {b.shape}: give both on the same pictures.")
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    change = b.astype(np.int64) - a
+    unit = np.arange(len(a)) if units is None else np.unique(units, return_inverse=True)[1]
+    sides = np.sign(np.bincount(unit, change))
+    only_a, only_b = int((sides < 0).sum()), int((sides > 0).sum())
     discordant, fewer = only_a + only_b, min(only_a, only_b)
     # Summed from logarithms, because 2**-discordant is 0 in floating point from 1,075 on.
     logs = [
         math.lgamma(discordant + 1) - math.lgamma(k + 1) - math.lgamma(discordant - k + 1) - discordant * math.log(2)
         for k in range(fewer + 1)
     ]
-    return (only_b - only_a) / len(a), min(1.0, 2 * sum(map(math.exp, logs)))
+    return float(change.mean()), min(1.0, 2 * sum(map(math.exp, logs)))
 
 
-def _per_class(confusion: np.ndarray) -> tuple[ClassFigures, ...]:
+def _per_class(
+    targets: np.ndarray, named: np.ndarray, confusion: np.ndarray, units: np.ndarray | None
+) -> tuple[ClassFigures, ...]:
     rows = []
-    for right, support, predicted in zip(
-        np.diag(confusion).tolist(), confusion.sum(axis=1).tolist(), confusion.sum(axis=0).tolist(), strict=True
+    for index, (right, support, predicted) in enumerate(
+        zip(np.diag(confusion).tolist(), confusion.sum(axis=1).tolist(), confusion.sum(axis=0).tolist(), strict=True)
     ):
-        precision = Figure(right / predicted if predicted else 0.0, *wilson(right, predicted))
-        recall = Figure(right / support if support else 0.0, *wilson(right, support))
+        precision, recall = (
+            Figure(*proportion(other[inside] == index, None if units is None else units[inside]))
+            for other, inside in ((targets, named == index), (named, targets == index))
+        )
         rows.append(ClassFigures(precision, recall, 2 * right / max(1, support + predicted), support, predicted))
     return tuple(rows)
 
 
-def _macro_f1_figure(confusion: np.ndarray, rng: np.random.Generator) -> Figure:
-    """Return macro F1 with its interval.
+def _macro_f1_figure(confusion: np.ndarray, design_effect: float, rng: np.random.Generator) -> Figure:
+    """Return macro F1 with its interval, its variance times the design effect of accuracy.
 
     Resampled is the confusion matrix, each cell that occurs by itself from a Poisson distribution (Hanley and MacGibbon
     2006, doi:10.1016/j.cmpb.2006.04.006): what that does to the total does not matter to F1, and it costs the same for
@@ -256,7 +280,8 @@ def _macro_f1_figure(confusion: np.ndarray, rng: np.random.Generator) -> Figure:
         found.append(macro_f1(right, _sums(drawn, rows, len(confusion)), _sums(drawn, columns, len(confusion))))
     occurring = support[support > 0]
     size = len(occurring) ** 2 / float((1 / occurring).sum())
-    return Figure(value, *from_variance(value, float(np.concatenate(found).var()), size))
+    variance = float(np.concatenate(found).var()) * design_effect
+    return Figure(value, *from_variance(value, variance, size / design_effect))
 
 
 def _sums(drawn: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:

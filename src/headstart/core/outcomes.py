@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from headstart.core.metrics import Evaluation, evaluate
+
 FILE = "predictions.csv"
 
 
@@ -22,6 +24,8 @@ class Outcomes:
         probabilities: float32 `(n, c)`.
         novelty: float32 `(n,)`, how unlike the training pictures each is; None where the model does not say.
         thresholds: `(c,)`, from which probability on a label is given, where pictures have several; None is 0.5.
+        units: int64 `(n,)`, equal for pictures that are the same, nearly the same or of one group; None where that is
+            not known.
     """
 
     classes: tuple[str, ...]
@@ -30,6 +34,7 @@ class Outcomes:
     probabilities: np.ndarray
     novelty: np.ndarray | None = None
     thresholds: np.ndarray | None = None
+    units: np.ndarray | None = None
 
     @property
     def several_labels(self) -> bool:
@@ -58,6 +63,12 @@ class Outcomes:
     def names(self) -> tuple[str, ...]:
         """What to call each picture: the last two parts of its path, not the user's own folders."""
         return tuple("/".join(Path(path).parts[-2:]) for path in self.paths)
+
+    def evaluate(self, seed: int = 0) -> Evaluation:
+        """Return the figures of what was said; see `core/metrics.evaluate`."""
+        return evaluate(
+            self.targets, self.probabilities, self.classes, seed=seed, thresholds=self.thresholds, units=self.units
+        )
 
     def write_csv(self, folder: Path) -> None:
         """Write `predictions.csv` (path, label, predicted, probability, novelty); bytes not in UTF-8 are escaped.

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core.intervals import mean_of_proportions, wilson
+from headstart.core.intervals import effective_size, proportion
 from headstart.core.labels import evaluate_labels
-from headstart.core.metrics import Figure
+from headstart.core.metrics import Figure, balanced_figure
 from headstart.core.outcomes import Outcomes
 from headstart.core.significance import LEVEL, fisher_exact, holm
 from headstart.core.text import count
@@ -37,6 +37,7 @@ class Slice:
             with several labels a picture `exact_match`, `mean_average_precision` and `macro_f1`. With 95 % intervals.
         p: Of "it is named right as often as the other pictures" (Fisher's exact test), corrected for the number of
             slices (Holm). With several labels right means all of them.
+        units: How many units the pictures make, see `Evaluation`; None where that is not known.
     """
 
     column: str
@@ -44,6 +45,7 @@ class Slice:
     n: int
     figures: dict[str, Figure]
     p: float
+    units: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,9 @@ def slices(columns: Mapping[str, Sequence[Any]], outcomes: Outcomes) -> Slices:
             found = np.array(labels, object)
             members += [(name, label, found == label) for label in distinct]
     large = [part for part in members if part[2].sum() >= MIN_PICTURES]
-    corrected = holm([_against_the_rest(right, inside) for _, _, inside in large])
+    corrected = holm([_against_the_rest(right, inside, outcomes.units) for _, _, inside in large])
     rows = [
-        Slice(column, value, int(inside.sum()), _figures(outcomes, right, inside), float(p))
+        Slice(column, value, int(inside.sum()), _figures(outcomes, right, inside), float(p), _units(outcomes, inside))
         for (column, value, inside), p in zip(large, corrected, strict=True)
     ]
     headline = "exact_match" if outcomes.several_labels else "accuracy"
@@ -132,16 +134,18 @@ def slices(columns: Mapping[str, Sequence[Any]], outcomes: Outcomes) -> Slices:
     return Slices(len(right), headline, value, tuple(rows), small, tuple(left_out))
 
 
+def _units(outcomes: Outcomes, inside: np.ndarray) -> int | None:
+    return None if outcomes.units is None else len(np.unique(outcomes.units[inside]))
+
+
 def _figures(outcomes: Outcomes, right: np.ndarray, inside: np.ndarray) -> dict[str, Figure]:
-    targets, n, hits = outcomes.targets[inside], int(inside.sum()), int(right[inside].sum())
+    targets, units = outcomes.targets[inside], None if outcomes.units is None else outcomes.units[inside]
     if outcomes.several_labels:
         said = outcomes.probabilities[inside]
-        whole = evaluate_labels(targets, said, outcomes.classes, thresholds=outcomes.thresholds).figures
+        whole = evaluate_labels(targets, said, outcomes.classes, thresholds=outcomes.thresholds, units=units).figures
         return {name: whole[name] for name in ("exact_match", "mean_average_precision", "macro_f1")}
-    support = np.bincount(targets)
-    recalled = np.bincount(targets[right[inside]], minlength=len(support))
-    balanced = Figure(*mean_of_proportions(recalled, support))
-    return {"accuracy": Figure(hits / n, *wilson(hits, n)), "balanced_accuracy": balanced}
+    accuracy = Figure(*proportion(right[inside], units))
+    return {"accuracy": accuracy, "balanced_accuracy": balanced_figure(targets, right[inside], units)}
 
 
 def _flat(row: dict[str, Any]) -> dict[str, Any]:
@@ -150,9 +154,13 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return {**{key: value for key, value in row.items() if key != "figures"}, **row["figures"], "p": p}
 
 
-def _against_the_rest(right: np.ndarray, inside: np.ndarray) -> float:
-    hits, n = int(right[inside].sum()), int(inside.sum())
-    return fisher_exact(hits, n, int(right.sum()) - hits, len(right) - n)
+def _against_the_rest(right: np.ndarray, inside: np.ndarray, units: np.ndarray | None) -> float:
+    """Return Fisher's p; where pictures belong together counts are over the design effect (Rao and Scott 1992)."""
+    found = []
+    for part in (inside, ~inside):
+        size = round(effective_size(right[part], None if units is None else units[part])) if part.any() else 0
+        found += [round(float(right[part].mean()) * size) if size else 0, size]
+    return fisher_exact(*found)
 
 
 def _labels(values: list[Any]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,9 +19,9 @@ from headstart.core.calibration import (
     prediction_sets,
     set_threshold,
 )
-from headstart.core.intervals import wilson
+from headstart.core.intervals import proportion
 from headstart.core.labels import choose_thresholds
-from headstart.core.metrics import evaluate
+from headstart.core.metrics import mean_evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_device
@@ -87,7 +88,10 @@ def make_confident(
         threshold = set_threshold(judged_by.targets, calm, coverage)
         told |= {"temperature": temperature, "n": len(calm)}
         told["conformal"] = {"coverage": coverage, "threshold": threshold, "n": len(calm)}
-        trained = _at(trained, temperature, seed)
+        cool = _at(trained, temperature, seed)
+        if trained.repeats:
+            told["cross_validation"] = {"before": _over(trained.repeats, seed), "after": _over(cool.repeats, seed)}
+        trained = cool
     head = cooled(trained.network.head, temperature)
     if is_tuned(trained):  # other weights, so other features: they have a space of their own in the cache
         backbone = replace(backbone, weights=replace(backbone.weights, identity=tensor_hash(backbone.network)))
@@ -150,26 +154,21 @@ def describe_test(told: dict[str, Any], outcomes: Outcomes | None, temperature: 
     if not outcomes.several_labels:
         before = at_temperature(after, 1 / temperature)
         found["test"] = {
-            when: {
-                "ece": calibration_error(targets, named),
-                "log_loss": evaluate(targets, named, outcomes.classes, seed=seed).figures["log_loss"].value,
-            }
+            when: _over([replace(outcomes, probabilities=named)], seed)
             for when, named in (("before", before), ("after", after))
         }
     if "conformal" in told:
         inside = prediction_sets(after, told["conformal"]["threshold"])
-        covered, n = int(inside[np.arange(len(targets)), targets].sum()), len(targets)
-        low, high = wilson(covered, n)
+        covered, low, high = proportion(inside[np.arange(len(targets)), targets], outcomes.units)
         found["conformal"] = {
             **told["conformal"],
-            "test_coverage": {"value": covered / n, "low": low, "high": high},
+            "test_coverage": {"value": covered, "low": low, "high": high},
             "mean_size": float(inside.sum(axis=1).mean()),
         }
     threshold = told["novelty"]["threshold"]
     if outcomes.novelty is not None and threshold is not None:
-        alarms, n = int((outcomes.novelty > threshold).sum()), len(targets)
-        low, high = wilson(alarms, n)
-        found["novelty"] = {**told["novelty"], "test_alarms": {"value": alarms / n, "low": low, "high": high}}
+        alarms, low, high = proportion(outcomes.novelty > threshold, outcomes.units)
+        found["novelty"] = {**told["novelty"], "test_alarms": {"value": alarms, "low": low, "high": high}}
     return found
 
 
@@ -184,25 +183,38 @@ def _with_thresholds(trained: Trained, judged_by: Outcomes | None, seed: int) ->
     cuts = choose_thresholds(judged_by.targets, judged_by.probabilities)
     by_name = dict(zip(judged_by.classes, cuts.tolist(), strict=True))
     told["labels"] = {"thresholds": by_name, "chosen_by": "F1", "n": len(judged_by.targets)}
-    said = replace(trained.held_out, thresholds=cuts)
-    first, again = trained.validation, trained.cross_validation
-    if first is not None:
-        first = evaluate(said.targets, said.probabilities, said.classes, thresholds=cuts, seed=seed)
-    if again is not None:  # mean average precision and log loss, which are means over the repeats, know no thresholds
-        at_cuts = evaluate(said.targets, said.probabilities, said.classes, thresholds=cuts, seed=seed)
-        kept = {name: again.figures[name] for name in ("mean_average_precision", "log_loss")}
-        again = replace(at_cuts, figures={**at_cuts.figures, **kept})
-    return replace(trained, held_out=said, validation=first, cross_validation=again), told
+    return _judged_anew(trained, lambda said: replace(said, thresholds=cuts), seed), told
 
 
 def _at(trained: Trained, temperature: float, seed: int) -> Trained:
-    """Return the same with its figures on validation as they are at this temperature."""
+    """Return the same with all that was said of held-out pictures, and the figures, as they are at this temperature."""
+
+    def cool(said: Outcomes) -> Outcomes:
+        return replace(said, probabilities=at_temperature(said.probabilities, temperature).astype(np.float32))
+
+    return _judged_anew(trained, cool, seed)
+
+
+def _judged_anew(trained: Trained, change: Callable[[Outcomes], Outcomes], seed: int) -> Trained:
+    """Return the same with what was said of held-out pictures changed, and the figures made from it again."""
     if trained.held_out is None:
         return trained
-    named = at_temperature(trained.held_out.probabilities, temperature).astype(np.float32)
-    said = replace(trained.held_out, probabilities=named)
-    validation = trained.validation and evaluate(said.targets, named, said.classes, seed=seed)
-    return replace(trained, held_out=said, validation=validation)
+    said, repeats = change(trained.held_out), tuple(map(change, trained.repeats))
+    return replace(
+        trained,
+        held_out=said,
+        repeats=repeats,
+        validation=trained.validation and said.evaluate(seed),
+        cross_validation=trained.cross_validation and mean_evaluation([one.evaluate(seed) for one in repeats]),
+    )
+
+
+def _over(repeats: Sequence[Outcomes], seed: int) -> dict[str, float]:
+    """Return calibration error and log loss, the means over the repeats."""
+    return {
+        "ece": float(np.mean([calibration_error(one.targets, one.probabilities) for one in repeats])),
+        "log_loss": float(np.mean([one.evaluate(seed).figures["log_loss"].value for one in repeats])),
+    }
 
 
 def _familiar(

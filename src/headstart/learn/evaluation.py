@@ -19,6 +19,7 @@ from headstart.learn.features.records import Records
 from headstart.learn.listing import some
 from headstart.learn.save import measure
 from headstart.learn.several import several_labels_of
+from headstart.learn.units import find_units
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +113,8 @@ def evaluate_on(
     targets = _in_order(dataset, predictor.classes)
     if dataset.several_labels and (absent := [name for name in predictor.classes if name not in dataset.classes]):
         progress.note(f"No picture of {dataset.source} has these labels, which are not judged: {some(absent)}.")
-    evaluation, outcomes = measure(predictor, dataset.paths, targets, seed=seed, progress=progress)
+    units = find_units(kept, dataset.groups).of
+    evaluation, outcomes = measure(predictor, dataset.paths, targets, units, seed=seed, progress=progress)
     return DataEvaluation(evaluation, outcomes, tuple(aside), seen, _slices(dataset, outcomes))
 
 

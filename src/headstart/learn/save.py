@@ -17,7 +17,7 @@ from headstart.core import pictures as sources
 from headstart.core.card import write_card
 from headstart.core.errors import ImageError, ModelError
 from headstart.core.finished import Finish, Finished
-from headstart.core.metrics import Evaluation, evaluate
+from headstart.core.metrics import Evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
@@ -75,7 +75,8 @@ def save_model(
             draw_curves(trained.history, folder / "curves.png")
         if figures is None:
             paths = [dataset.paths[row] for row in test]
-            figures, outcomes = measure(predictor, paths, dataset.targets[test], seed=seed, progress=progress)
+            targets, units = dataset.targets[test], prepared.split.units[test]
+            figures, outcomes = measure(predictor, paths, targets, units, seed=seed, progress=progress)
         assert outcomes is not None  # cross-validation has held pictures out
         tested = None if prepared.cross_validate else outcomes
         confidence = describe_test(confident.told, tested, confident.temperature, seed)
@@ -145,7 +146,13 @@ def write_network(
 
 
 def measure(
-    predictor: Predictor, paths: Sequence[str], targets: np.ndarray, *, seed: int = 0, progress: Progress | None = None
+    predictor: Predictor,
+    paths: Sequence[str],
+    targets: np.ndarray,
+    units: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> tuple[Evaluation, Outcomes]:
     """Return a saved model's figures on pictures, and what it said, through exactly the path that predicting takes.
 
@@ -153,6 +160,7 @@ def measure(
         predictor: The saved model.
         paths: n pictures.
         targets: int `(n,)`, indices into the predictor's classes; or bool `(n, c)`, several labels a picture.
+        units: int `(n,)`, equal for pictures that belong together, for which the intervals allow; None if not known.
         seed: Of the bootstrap.
         progress: Is shown the pictures done.
 
@@ -170,8 +178,8 @@ def measure(
     named = np.stack(rows)
     scores = None if None in novelty else np.array(novelty, np.float32)
     cuts = None if predictor.thresholds.labels is None else np.asarray(predictor.thresholds.labels)
-    outcomes = Outcomes(predictor.classes, tuple(paths), np.asarray(targets), named, scores, cuts)
-    return evaluate(outcomes.targets, named, predictor.classes, thresholds=cuts, seed=seed), outcomes
+    outcomes = Outcomes(predictor.classes, tuple(paths), np.asarray(targets), named, scores, cuts, units)
+    return outcomes.evaluate(seed), outcomes
 
 
 def write_history(folder: Path, history: Sequence[Mapping[str, Any]]) -> None:
@@ -247,6 +255,7 @@ def describe(
         "confidence": confidence,
         "finetuning": {"gain": trained.gain, "moved": list(trained.moved)},
         "evaluated_by": "repeated cross-validation" if prepared.cross_validate else "test pictures",
+        "repeats": len(trained.repeats) or None,
         "validation": as_json(trained.validation),
         "test": as_json(figures),
         "versions": versions(),

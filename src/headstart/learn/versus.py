@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from headstart.core.errors import DataError, SettingError
-from headstart.core.intervals import paired_difference
+from headstart.core.intervals import effective_size, paired_difference
 from headstart.core.metrics import mcnemar
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
@@ -29,7 +29,8 @@ class Duel:
         low, high: Its 95 % interval, not corrected for several pairs.
         p: Of "they are equally accurate" (McNemar's exact test), corrected for all pairs (Holm).
 
-    Where pictures have several labels, a picture is named right when all of them are.
+    Where pictures have several labels, a picture is named right when all of them are. Interval and p allow for pictures
+    that belong together.
     """
 
     better: str
@@ -126,10 +127,12 @@ def compare_models(
 def _duel(found: Mapping[str, DataEvaluation], better: str, worse: str) -> Duel:
     a, b = (found[name].outcomes.right for name in (better, worse))
     only_better, only_worse = int((a & ~b).sum()), int((b & ~a).sum())
-    difference, p = mcnemar(a, b)
-    return Duel(
-        better, worse, only_better, only_worse, difference, *paired_difference(only_better, only_worse, len(a)), p
-    )
+    units = found[better].outcomes.units
+    difference, p = mcnemar(a, b, units)
+    # Where pictures belong together the counts are over the design effect (Rao and Scott 1992).
+    size = effective_size((a.astype(float) - b + 1) / 2, units)
+    low, high = paired_difference(only_better * size / len(a), only_worse * size / len(a), size)
+    return Duel(better, worse, only_better, only_worse, difference, low, high, p)
 
 
 def _check_classes(models: Mapping[str, Predictor]) -> None:

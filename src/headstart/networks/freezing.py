@@ -43,13 +43,6 @@ def unfreeze(module: ModuleT) -> ModuleT:
     return module
 
 
-def is_frozen(module: nn.Module) -> bool:
-    """Whether every part of the module was frozen with `freeze`."""
-    return all("train" in part.__dict__ for part in module.modules()) and not any(
-        parameter.requires_grad for parameter in module.parameters()
-    )
-
-
 def tensor_hash(module: nn.Module) -> str:
     """Return the sha256 of all parameters and buffers of a module: equal when not one bit differs."""
     return hash_tensors(module.state_dict())

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from headstart.core.metrics import Evaluation, Figure, evaluate
+from headstart.core.metrics import Evaluation, mean_evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_device
@@ -79,7 +79,8 @@ class Material:
 
     def outcomes(self, rows: np.ndarray, named: np.ndarray) -> Outcomes:
         """Return what was said of some of the pictures."""
-        return Outcomes(self.classes, tuple(self.paths[row] for row in rows), self.y[rows], named)
+        paths = tuple(self.paths[row] for row in rows)
+        return Outcomes(self.classes, paths, self.y[rows], named, units=self.groups[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +98,7 @@ class Judged:
     cross_validation: Evaluation | None = None
     held_out: Outcomes | None = None
     crossed: Outcomes | None = None
+    repeats: tuple[Outcomes, ...] = ()
 
 
 def fit_frozen(
@@ -146,6 +148,7 @@ def fit_frozen(
         features={"precision": features.precision, "engine": features.engine, "computed": features.computed},
         held_out=judged.held_out,
         crossed=judged.crossed,
+        repeats=judged.repeats,
         start=judged.fitted.module,
         graph=backbone_graph(backbone) if choose_device(how.device) == "cpu" else None,
     )
@@ -173,8 +176,8 @@ def _fit_and_validate(head: Head, material: Material, train: np.ndarray) -> Judg
     fitted = final = material.fit(head, train, held_out)
     if len(held_out):
         named = material.probabilities(fitted, held_out)
-        judged = evaluate(material.y[held_out], named, material.classes, seed=material.seed)
         said = material.outcomes(held_out, named)
+        judged = said.evaluate(material.seed)
         final = material.fit(head, everything)
     if len(everything) <= (MAX_CROSSED_EPOCHS if fitted.history else MAX_CROSSED):
         crossed = _name_each_once(settle(head, fitted.chosen), material)
@@ -183,10 +186,12 @@ def _fit_and_validate(head: Head, material: Material, train: np.ndarray) -> Judg
 
 def _fit_on_all(prepared: Prepared, head: Head, material: Material) -> Judged:
     """Fit on all pictures, where they are too few to hold some out, and judge by cross-validation."""
-    figures, named = _cross_validate(prepared, head, material)
-    everything = np.arange(len(material.paths))
-    said, fitted = material.outcomes(everything, named), material.fit(head, everything)
-    return Judged(fitted, fitted, cross_validation=figures, held_out=said, crossed=said)
+    repeats = _cross_validate(prepared, head, material)
+    figures = mean_evaluation([one.evaluate(material.seed) for one in repeats])
+    fitted = material.fit(head, np.arange(len(material.paths)))
+    return Judged(
+        fitted, fitted, cross_validation=figures, held_out=repeats[0], crossed=repeats[0], repeats=tuple(repeats)
+    )
 
 
 def _name_each_once(head: Head, material: Material) -> Outcomes:
@@ -200,29 +205,20 @@ def _name_each_once(head: Head, material: Material) -> Outcomes:
     return material.outcomes(held_out, named[held_out])
 
 
-def _cross_validate(prepared: Prepared, head: Head, material: Material) -> tuple[Evaluation, np.ndarray]:
-    """Repeated stratified cross-validation: figures are means over the repeats; and the first repeat's probabilities.
+def _cross_validate(prepared: Prepared, head: Head, material: Material) -> list[Outcomes]:
+    """Return what is said in each repeat of stratified cross-validation.
 
-    Every repeat names every picture once, by a head that did not see it; the interval is the mean of the
-    repeats' intervals, since repeats share their pictures and do not make them more.
+    Every repeat names every picture once, by a head that did not see it.
     """
-    y, classes, seed = material.y, material.classes, material.seed
+    y, seed = material.y, material.seed
     everything = np.arange(len(y))
     folds = cross_validation_folds(
         prepared.dataset, prepared.records, everything, folds=FOLDS, repeats=REPEATS, seed=seed
     )
-    per_repeat = len(folds) // REPEATS
-    evaluations, said = [], []
+    per_repeat, said = len(folds) // REPEATS, []
     for repeat in range(REPEATS):
-        named = np.zeros((len(y), len(classes)), np.float32)
+        named = np.zeros((len(y), len(material.classes)), np.float32)
         for inside, outside in folds[repeat * per_repeat : (repeat + 1) * per_repeat]:
             named[outside] = material.probabilities(material.fit(head, inside, seed=seed + repeat), outside)
-        evaluations.append(evaluate(y, named, classes, seed=seed))
-        said.append(named)
-    figures = {
-        name: Figure(
-            *(float(np.mean([getattr(e.figures[name], end) for e in evaluations])) for end in ("value", "low", "high"))
-        )
-        for name in evaluations[0].figures
-    }
-    return replace(evaluations[0], figures=figures), said[0]
+        said.append(material.outcomes(everything, named))
+    return said

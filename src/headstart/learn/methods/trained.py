@@ -34,6 +34,7 @@ class Trained:
         moved: What fine-tuning moved how far, a row a stage and one for the head; empty where the frozen start is kept.
         gain: What fine-tuning gained over the frozen start on validation, with a paired test; None without it.
         run_folder: The checkpoint of fine-tuning, to be deleted once the model is saved; None without it.
+        repeats: What was said in each repeat of cross-validation, of which `held_out` is the first; empty without it.
     """
 
     network: Classifier
@@ -49,3 +50,4 @@ class Trained:
     moved: tuple[dict[str, Any], ...] = ()
     gain: dict[str, Any] | None = None
     run_folder: Path | None = None
+    repeats: tuple[Outcomes, ...] = ()

@@ -41,7 +41,8 @@ class Explanation:
         heat: float32 `(h, w)` in [0, 1], how much each place speaks for `target`; NaN where the network saw nothing.
         features: float32 `(d,)`, what the head is given.
         similar: The most similar training pictures, `(path, label, cosine similarity)` each, where they were asked for.
-        unknown: Whether the model answers `unknown`, so that `target` is only what it would be if it had to be one.
+        unknown: Whether the model answers `unknown`, so that `target` is only what it would be if it had to be one;
+            None where it does not say.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Explanation:
     heat: np.ndarray
     features: np.ndarray
     similar: tuple[Similar, ...] = ()
-    unknown: bool = False
+    unknown: bool | None = None
 
     def overlay(self) -> np.ndarray:
         """Return the heat drawn over the picture, uint8 RGB `(h, w, 3)`."""
@@ -179,7 +180,7 @@ def _explain(
             heat=over_whole(heat, predictor.preprocessing, (whole.shape[0], whole.shape[1])),
             features=outputs["features"][0],
             similar=() if similar is None else tuple(similar(outputs["features"][0])),
-            unknown=bool(answered.unknown),
+            unknown=answered.unknown,
         )
 
 

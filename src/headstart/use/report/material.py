@@ -14,7 +14,7 @@ import numpy as np
 from headstart.core.calibration import THRESHOLD, Bin, binned, error_of, prediction_sets
 from headstart.core.errors import ModelError
 from headstart.core.finished import Finished
-from headstart.core.intervals import wilson
+from headstart.core.intervals import proportion
 from headstart.core.metrics import Evaluation, Figure
 from headstart.core.outcomes import FILE, Outcomes
 from headstart.core.predictor import Predictor
@@ -282,11 +282,10 @@ def measure(outcomes: Outcomes, evaluation: Evaluation, predictor: Predictor) ->
     coverage, mean_size, alarms = None, None, None
     if limits.set_probability is not None:
         inside = prediction_sets(outcomes.probabilities, limits.set_probability)
-        covered = int(inside[np.arange(n), outcomes.targets].sum())
-        coverage, mean_size = Figure(covered / n, *wilson(covered, n)), float(inside.sum(axis=1).mean())
+        covered = inside[np.arange(n), outcomes.targets]
+        coverage, mean_size = Figure(*proportion(covered, outcomes.units)), float(inside.sum(axis=1).mean())
     if limits.novelty is not None and outcomes.novelty is not None:
-        count = int((outcomes.novelty > limits.novelty).sum())
-        alarms = Figure(count / n, *wilson(count, n))
+        alarms = Figure(*proportion(outcomes.novelty > limits.novelty, outcomes.units))
     ece = error_of(Said.of(outcomes).bins)
     return Measured(ece, evaluation.figures["log_loss"].value, coverage, mean_size, alarms)
 
@@ -294,7 +293,7 @@ def measure(outcomes: Outcomes, evaluation: Evaluation, predictor: Predictor) ->
 def _measured_by_fit(description: Mapping[str, Any]) -> Measured:
     confidence = description.get("confidence") or {}
     conformal, novelty = confidence.get("conformal") or {}, confidence.get("novelty") or {}
-    after = (confidence.get("test") or {}).get("after") or {}
+    after = (confidence.get("test") or confidence.get("cross_validation") or {}).get("after") or {}
     coverage, alarms = conformal.get("test_coverage"), novelty.get("test_alarms")
     return Measured(
         after.get("ece"),

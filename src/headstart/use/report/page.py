@@ -11,12 +11,12 @@ import numpy as np
 
 from headstart.core.artifact import plain_value
 from headstart.core.calibration import error_of
-from headstart.core.card import FEW, WIDE
+from headstart.core.card import FEW
 from headstart.core.finished import Finished
 from headstart.core.labels import baselines
 from headstart.core.metrics import Evaluation
 from headstart.core.preprocessing import Preprocessing
-from headstart.core.text import count
+from headstart.core.sentences import groups_sentence, percent, pictures, repeats_sentence, width_sentence
 from headstart.use.page import render, save_page
 from headstart.use.report import charts
 from headstart.use.report.material import Material, of_fit
@@ -51,7 +51,9 @@ def report(material: Material) -> str:
     shown, why_no_heat = show(said, preprocessing, material.heat_maps)
     several, wide, bins = material.evaluation.several_labels, len(said.classes) > MATRIX, said.bins
     across, up = ("probability of a label", "share that has it") if several else RELIABILITY
-    confidence = dict.fromkeys(("n", "test", "conformal", "labels", "novelty")) | (description.get("confidence") or {})
+    confidence = dict.fromkeys(("n", "test", "cross_validation", "conformal", "labels", "novelty")) | (
+        description.get("confidence") or {}
+    )
     threshold = (confidence["novelty"] or {}).get("threshold")
     together = description["data"].get("kept_together") or {}
     curves = charts.curves(material.history)
@@ -78,13 +80,14 @@ def report(material: Material) -> str:
         confidence=confidence,
         threshold=threshold,
         gain=(description.get("finetuning") or {}).get("gain"),
-        kept=", ".join(f"{count:,} {kind}" for kind, count in together.items() if count),
+        kept=", ".join(f"{number:,} {kind}" for kind, number in together.items() if number),
         crops=crops(said, preprocessing),
         curves=curves,
         reliability=charts.reliability(bins, across, up, intervals=not several),
         ece=error_of(bins),
         novelty=None if said.novelty is None else charts.novelty(said.novelty, threshold),
         moved=_moved(description),
+        grouped=material.slices is not None and any(one.units not in (None, one.n) for one in material.slices.rows),
         few=FEW,
         percent=percent,
         plain=_plain,
@@ -95,19 +98,19 @@ def headline(material: Material) -> str:
     """Return the page's first sentence: the main figure with its interval, and what needs no model at all."""
     evaluation = material.evaluation
     main = evaluation.figures[evaluation.headline]
-    pictures = count(evaluation.n, "picture")
-    if material.data is None:
-        tested = material.description["evaluated_by"] == "test pictures"
-        pictures = pictures.replace(" picture", " test picture") if tested else f"{pictures}, by cross-validation,"
+    of_fit = material.data is None
+    tested = of_fit and material.description["evaluated_by"] == "test pictures"
+    many = pictures(evaluation.n, evaluation.units, "test picture" if tested else "picture")
+    many += "" if tested or not of_fit else ", by cross-validation,"
     interval = f"(95 % interval {percent(main.low)} to {percent(main.high)})"
     if evaluation.several_labels:
         chance = percent(baselines(evaluation)["mean_average_precision"])
         return (
-            f"Mean average precision {percent(main.value)} on {pictures.removesuffix(',')} {interval}; pictures in "
+            f"Mean average precision {percent(main.value)} on {many.removesuffix(',')} {interval}; pictures in "
             f"random order give {chance}."
         )
     return (
-        f"{percent(main.value)} of {pictures} named right {interval}; always naming the most frequent class gives "
+        f"{percent(main.value)} of {many} named right {interval}; always naming the most frequent class gives "
         f"{percent(evaluation.majority)}."
     )
 
@@ -120,15 +123,10 @@ def caveats(material: Material) -> list[str]:
     if material.data is None and material.description["evaluated_by"] != "test pictures":
         lines.append(
             "There are too few pictures for a test set: every picture was named by a head that had not learned from "
-            "it, and the saved model has learned from all of them."
+            "it, and the saved model has learned from all of them. "
+            + repeats_sentence(material.description.get("repeats"))
         )
-    if main.high - main.low >= WIDE:
-        pictures = count(evaluation.n, "picture says", "pictures say")
-        lines.append(
-            f"The interval is wide, because {pictures} no more: on new pictures of the same kind the "
-            f"{evaluation.headline.replace('_', ' ')} may be as low as {percent(main.low)} or as high as "
-            f"{percent(main.high)}."
-        )
+    lines += filter(None, (groups_sentence(evaluation), width_sentence(evaluation)))
     if evaluation.several_labels:
         if main.low <= baselines(evaluation)["mean_average_precision"]:
             lines.append("So it is not shown to order pictures better than chance does.")
@@ -140,11 +138,6 @@ def caveats(material: Material) -> list[str]:
             "good. Measure on pictures that it has not seen."
         )
     return lines
-
-
-def percent(value: float) -> str:
-    """Return a share as people read it, such as `96.5 %`."""
-    return f"{100 * value:.1f} %"
 
 
 def _matrix(evaluation: Evaluation) -> list[list[tuple[int, float]]]:
