@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 from PIL import Image
 from sklearn import metrics as reference
 
-from headstart.core.intervals import wilson
+from headstart.core.intervals import paired_difference, wilson
 from headstart.core.labels import mean_average_precision
 from headstart.core.metrics import Figure
 from headstart.core.significance import corrected_t_test, holm
@@ -23,7 +27,13 @@ from headstart.learn.compare.comparison import (
     recommend,
     test_pairs,
 )
-from headstart.learn.compare.figures import accuracy_over_repeats, fold_scores, log_loss, precision_over_folds
+from headstart.learn.compare.figures import (
+    accuracy_over_repeats,
+    fold_scores,
+    log_loss,
+    precision_over_folds,
+    right_by_repeat,
+)
 from headstart.learn.compare.scatter import MARKS, draw_comparison
 from headstart.learn.features.speed import Speed
 
@@ -54,7 +64,7 @@ def facts(**speeds: float) -> dict[str, BackboneFacts]:
 
 def concluded(choices: list[Scored], backbones: dict[str, BackboneFacts], headline: str = "accuracy") -> Comparison:
     ordered = order(choices)
-    pairs = test_pairs(ordered, 0.25, 5)
+    pairs = test_pairs(ordered, 0.25, 5, None)
     chosen, why = recommend(ordered, pairs, backbones, headline)
     return Comparison(
         "insects", ("ant", "bee"), headline, 200, 50, 5, 5, tuple(ordered), backbones, tuple(pairs), (), chosen, why
@@ -74,22 +84,23 @@ def test_the_interval_over_repeats_holds_the_accuracy_on_new_pictures_in_about_1
         y = np.arange(n) % 2
         return rng.normal(size=(n, 4)) + 0.8 * (2 * y[:, None] - 1), y
 
-    def right(x: np.ndarray, y: np.ndarray, new: np.ndarray, labels: np.ndarray) -> int:
+    def right(x: np.ndarray, y: np.ndarray, new: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """Nearest class mean, a learner that takes no time."""
         means = np.stack([x[y == label].mean(0) for label in (0, 1)])
-        return int((((new[:, None] - means) ** 2).sum(2).argmin(1) == labels).sum())
+        return ((new[:, None] - means) ** 2).sum(2).argmin(1) == labels
 
     n, runs, held = 60, 300, 0
     new, labels = draw(4000)
     for _ in range(runs):
         x, y = draw(n)
-        hits = 0
-        for part in (part for _ in range(5) for part in np.array_split(rng.permutation(n), 5)):
-            inside = np.setdiff1d(np.arange(n), part)
-            hits += right(x[inside], y[inside], x[part], y[part])
-        found = accuracy_over_repeats(hits, 5 * n, n)
-        assert found.value == pytest.approx(hits / (5 * n))
-        held += found.low <= right(x, y, new, labels) / len(new) <= found.high
+        hits = np.zeros((5, n), bool)
+        for repeat in range(5):
+            for part in np.array_split(rng.permutation(n), 5):
+                inside = np.setdiff1d(np.arange(n), part)
+                hits[repeat, part] = right(x[inside], y[inside], x[part], y[part])
+        found = accuracy_over_repeats(hits)
+        assert found.value == pytest.approx(hits.mean())
+        held += found.low <= right(x, y, new, labels).mean() <= found.high
     assert 0.92 <= held / runs <= 0.99
 
 
@@ -139,7 +150,7 @@ def test_folds_that_are_all_perfect_leave_an_interval_as_wide_as_the_rarest_labe
 
 def test_every_pair_is_tested_on_the_folds_that_both_ran_on_and_corrected_for_all_of_them() -> None:
     choices = [scored("a", 0.95), scored("a", 0.93, head="mlp", turn=1), scored("b", 0.9, method="finetune", turn=2)]
-    pairs = test_pairs(choices, 0.25, 5)
+    pairs = test_pairs(choices, 0.25, 5, None)
     assert [(pair.better, pair.worse) for pair in pairs] == [(0, 1), (0, 2), (1, 2)]
     by_hand = [
         corrected_t_test(choices[0].folds, choices[1].folds, 0.25, 5),
@@ -189,16 +200,52 @@ def test_the_reason_says_when_nothing_else_came_near() -> None:
     assert "no other is within one standard error" in clear.why
 
 
+def always_apart(first: int, second: int, n: int = 200) -> tuple[Scored, Scored]:
+    """Return two choices that name so many of n pictures right in every repeat, and differ as much in every fold."""
+    best, other = scored("a", first / n), scored("b", second / n)  # the same noise
+    right = [np.tile(np.arange(n) < hits, (5, 1)) for hits in (first, second)]
+    return replace(best, right=right[0]), replace(other, right=right[1])
+
+
 def test_a_difference_without_variance_is_not_taken_for_none() -> None:
     best, other = scored("a", 0.95), scored("b", 0.93)  # the same noise: always 0.02 apart
-    pairs = test_pairs([best, other], 0.25, 5)
-    assert pairs[0].difference.standard_error == 0.0
+    pairs = test_pairs([best, other], 0.25, 5, None)
+    assert (pairs[0].difference.low, pairs[0].difference.standard_error) == (None, None)
     assert recommend([best, other], pairs, facts(a=10.0, b=100.0), "accuracy")[0] == 0
+    json.dumps(concluded([best, other], facts(a=10.0, b=100.0)).to_json(), allow_nan=False)
+
+
+def test_a_difference_without_variance_has_the_interval_of_its_pictures() -> None:
+    (pair,) = test_pairs(list(always_apart(190, 186)), 0.25, 5, None)
+    assert (pair.difference.low, pair.difference.high) == pytest.approx(paired_difference(4, 0, 200))
+    assert pair.difference.standard_error == pytest.approx(np.diff(paired_difference(4, 0, 200))[0] / 2 / 1.959964)
+    perfect = test_pairs(list(always_apart(128, 128, 128)), 0.25, 5, None)
+    d = perfect[0].difference
+    assert d.value == 0.0
+    assert d.low < -0.01 < 0.01 < d.high
+    # Of a fast one that is as good the table now says so with a width.
+    assert recommend(list(always_apart(128, 128, 128)), perfect, facts(a=10.0, b=100.0), "accuracy")[0] == 1
+    # Crops of 16 photos say less than 128 pictures.
+    (cropped,) = test_pairs(list(always_apart(128, 128, 128)), 0.25, 5, np.repeat(np.arange(16), 8))
+    assert cropped.difference.high > 3 * d.high
+
+
+def test_crops_of_one_photo_make_an_accuracy_no_surer() -> None:
+    right = np.tile(np.arange(160) >= 8, (5, 1))  # all crops of one photo of twenty are wrong
+    alone, together = (accuracy_over_repeats(right, units) for units in (None, np.repeat(np.arange(20), 8)))
+    assert alone.value == together.value == 0.95
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_what_each_repeat_named_right_stands_in_the_order_of_the_pictures() -> None:
+    y = np.array([0, 1, 0, 1])
+    parts = [np.array([2, 0]), np.array([1, 3]), np.array([3, 2]), np.array([0, 1])]
+    named = {2: 0, 0: 1, 1: 1, 3: 0}  # 1 and 2 are right
+    judged = [(y[part], np.eye(2)[[named[row] for row in part.tolist()]]) for part in parts]
+    assert right_by_repeat(judged, parts, 4).tolist() == [[False, True, True, False]] * 2
 
 
 def test_the_json_is_plain_and_tells_what_the_table_tells() -> None:
-    import json
-
     found = concluded([scored("a", 0.95), scored("b", 0.9, turn=1)], facts(a=10.0, b=100.0))
     whole = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert [row["backbone"] for row in whole["choices"]] == ["a", "b"]
@@ -287,3 +334,51 @@ def test_every_head_is_drawn_in_its_colour(tmp_path) -> None:
     for colour, _ in MARKS.values():
         wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert (pixels == wanted).all(axis=1).sum() > 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, "'my pictures'"),
+        ({"seed": 7, "test_size": 0.3}, "'my pictures' --test-size 0.3 --seed 7"),
+        ({"validation_size": 0.1, "device": "cpu"}, "'my pictures' --validation-size 0.1 --device cpu"),
+    ],
+)
+def test_the_next_command_learns_from_the_pictures_that_were_compared_on(settings: dict, told: str) -> None:
+    from headstart.cli import compare as command
+    from headstart.learn.several import SeveralLabels
+
+    given = {option.name: option.default for option in command.command.params} | settings
+    assert command._same_data("my pictures", None, given) == told
+    several = command._same_data("my pictures", SeveralLabels(separator="|"), given)
+    assert shlex.split(several)[:5] == ["my pictures", "--output", "multilabel", "--label-separator", "|"]
+
+
+def test_in_a_narrow_window_the_table_has_all_figures_in_80_columns() -> None:
+    from rich.console import Console
+
+    from headstart.cli import compare as command
+
+    choices = [
+        scored("efficientnet_lite2", 0.95, head="prototype", method="finetune"),
+        scored("efficientnet_lite0", 0.91, turn=1),
+    ]
+    found = concluded(choices, facts(efficientnet_lite2=10.0, efficientnet_lite0=100.0))
+    shown = {}
+    for width in (160, 80):
+        console = Console(width=width, file=io.StringIO())
+        console.print(command._choices(found, width))
+        shown[width] = console.file.getvalue()
+    pair = found.against_best(1)
+    for text in shown.values():
+        for part in (
+            "efficientnet_lite0",
+            "0.910 (0.862 to 0.942)",
+            pair.difference.text,
+            f"{pair.p:.2g}",
+            "the highest",
+        ):
+            assert part in text
+    wide, narrow = (text.splitlines() for text in shown.values())
+    assert len(wide) == 3  # a head and a line each
+    assert max(len(line.rstrip()) for line in wide) > 80 >= max(len(line.rstrip()) for line in narrow)

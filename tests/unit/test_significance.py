@@ -44,6 +44,8 @@ def test_scores_without_any_variance_are_never_certain() -> None:
     # 0.9 and 0.8 in every fold: a coin falls five times on one side with 2 / 2^5.
     always = corrected_t_test(same, same - 0.1, 0.25, 5)
     assert (always.value, always.p) == pytest.approx((-0.1, 0.0625))
+    assert (always.low, always.high, always.standard_error) == (None, None, None)  # rather than one without a width
+    assert always.text == "-0.100"
 
 
 @pytest.mark.parametrize(("a", "b"), [([0.5], [0.6]), ([0.5, 0.6], [0.5]), ([[0.5, 0.6]], [[0.5, 0.6]])])

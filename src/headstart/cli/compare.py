@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ import click
 from headstart.cli.options import several_labels
 
 if TYPE_CHECKING:
-    from headstart.learn.compare.comparison import Comparison
+    from headstart.learn.compare.comparison import Comparison, Scored
+    from headstart.learn.several import SeveralLabels
 
 WIDTH = 160  # columns that the tables may take: figures must not be cut
 
@@ -76,12 +78,25 @@ def command(
         whole = {**found.to_json(), "picture": str(target), "notes": progress.notes}
         click.echo(json.dumps(whole, ensure_ascii=False))
     else:
-        _show(found, target, f"{data} {several.options}" if several else data)
+        _show(found, target, _same_data(data, several, settings))
+
+
+def _same_data(data: str, several: SeveralLabels | None, settings: dict[str, Any]) -> str:
+    """Return what `fit` has to be told to split the same pictures alike and to see them alike.
+
+    With another seed or share it would test on pictures that the choice was made with.
+    """
+    told = [shlex.quote(data), *([several.options] if several else [])]
+    usual = {option.name: option.default for option in command.params}
+    for name in ("validation_size", "test_size", "seed", "device", "precision"):
+        if settings[name] != usual[name]:
+            told.append(f"--{name.replace('_', '-')} {shlex.quote(str(settings[name]))}")
+    return " ".join(told)
 
 
 def _show(found: Comparison, picture: Path, data: str) -> None:
     """Print the comparison; `data` is what `fit` has to be told to learn from the same."""
-    from headstart.cli.console import show
+    from headstart.cli.console import show, show_prose
     from headstart.core.text import count
 
     repeats = "" if found.repeats == 1 else f"{found.repeats} x "
@@ -91,44 +106,81 @@ def _show(found: Comparison, picture: Path, data: str) -> None:
         if found.untouched
         else "There are too few pictures for a test set: all of them were shared out."
     )
-    show("", _choices(found), "", _backbones(found), "", width=WIDTH)
+    width = _width()
+    show("", _choices(found, width), "", _backbones(found), "", width=width)
     for choice, reason in found.left_out:
         show(f"left out: {choice.name}: {reason}")
     for scored in found.scored:
         if scored.tuned_folds is not None:
-            show(
+            show_prose(
                 f"{scored.choice.name}: one repeat, in {scored.tuned_folds} of {len(scored.folds)} folds validation "
                 "preferred the tuned network; its differences are on the folds that both ran on."
             )
     if found.pairs:
         pairs = f", corrected for {len(found.pairs)} pairs (Holm)" if len(found.pairs) > 1 else ""
-        show(
+        show_prose(
             f"p: corrected resampled t-test (Nadeau and Bengio 2003){pairs}. Below 0.05 a difference is shown; else it "
             "may be chance."
         )
     taken = found.scored[found.recommended].choice
-    show("", f"Recommended: {taken.name}: {found.why}.")
+    show_prose("", f"Recommended: {taken.name}: {found.why}.")
     if len(found.scored) > 1:
-        show(f"It was chosen among {len(found.scored)} on these figures, which are a little too good for that reason.")
+        show_prose(
+            f"It was chosen among {len(found.scored)} on these figures, which are a little too good for that reason."
+        )
     show("", f"Picture: {picture}", f"Next: headstart fit {data} {taken.arguments}")
 
 
-def _choices(found: Comparison) -> Any:
-    from headstart.cli.console import number, table
-    from headstart.core.significance import LEVEL
+def _width() -> int:
+    """Return how many columns tables may take: those of the window, else enough for every figure."""
+    from rich.console import Console
+
+    console = Console()
+    return min(WIDTH, console.width) if console.is_terminal else WIDTH
+
+
+def _choices(found: Comparison, width: int) -> Any:
+    """Return the table of the choices: in a window too narrow for it with what is said of each below its figure."""
+    from rich.console import Console
+
+    from headstart.cli.console import table
 
     methods = len({scored.choice.method for scored in found.scored}) > 1
     made = table("backbone", "head", *(["method"] if methods else []), found.measured, "against the best", "p#", "")
     for place, scored in enumerate(found.scored):
-        pair, choice = found.against_best(place), scored.choice
-        cells = ["", "", "the highest"]
-        if pair is not None:
-            d = pair.difference
-            verdict = "worse" if pair.p < LEVEL else "not shown to be worse"
-            cells = [f"{d.value:+.3f} ({d.low:+.3f} to {d.high:+.3f})", f"{pair.p:.2g}", verdict]
-        figure = {"value": scored.score.value, "low": scored.score.low, "high": scored.score.high}
-        made.add_row(choice.backbone, choice.head, *([choice.method] if methods else []), number(figure), *cells)
+        choice = scored.choice
+        names = [choice.backbone, choice.head, *([choice.method] if methods else [])]
+        made.add_row(*names, _score(scored), *_against_best(found, place))
+    return made if Console(width=WIDTH).measure(made).maximum <= width else _narrow_choices(found)
+
+
+def _narrow_choices(found: Comparison) -> Any:
+    from rich.text import Text
+
+    from headstart.cli.console import table
+
+    made = table("choice", f"{found.measured}, and against the best")
+    for place, scored in enumerate(found.scored):
+        difference, p, verdict = _against_best(found, place)
+        lines = [_score(scored), *([f"{difference}, p {p}"] if p else []), verdict]
+        made.add_row(scored.choice.name, Text("\n".join(lines)))
     return made
+
+
+def _score(scored: Scored) -> str:
+    from headstart.cli.console import number
+
+    return number({"value": scored.score.value, "low": scored.score.low, "high": scored.score.high})
+
+
+def _against_best(found: Comparison, place: int) -> tuple[str, str, str]:
+    """Return the difference to the first of the table, its p, and what that means."""
+    from headstart.core.significance import LEVEL
+
+    pair = found.against_best(place)
+    if pair is None:
+        return "", "", "the highest"
+    return pair.difference.text, f"{pair.p:.2g}", "worse" if pair.p < LEVEL else "not shown to be worse"
 
 
 def _backbones(found: Comparison) -> Any:

@@ -89,7 +89,7 @@ def effective_size(right: np.ndarray, units: np.ndarray | None) -> float:
     Sampling Techniques, section 9A) over that of independent pictures; a Wilson interval at this size is among those
     that Dean and Pagano (2015, Journal of Survey Statistics and Methodology 3:484-503) found to hold. For the variance
     one unit of average size that is all right and one that is all wrong are imagined, so that units with hardly a miss
-    are not taken for independent. Where all are right, or wrong, each unit counts as one picture (of unequal units
+    are not taken for independent. Where all are alike each unit counts as one picture (of unequal units
     fewer: Kish 1965, Survey Sampling, section 11.7). In simulation (5 to 100 units of 2, 8 or 1 to 10 pictures, shares
     from 0.8 to 0.99, correlations in a unit from 0 to 1) the interval held the truth in 87 to 100 % of the samples;
     counting pictures, in as few as 32 %.
@@ -99,20 +99,22 @@ def effective_size(right: np.ndarray, units: np.ndarray | None) -> float:
         units: int `(n,)`, equal for pictures that belong together; None where all are independent.
     """
     n = len(right)
-    together = _together(units)
-    if together is None:
+    found = _together(units)
+    if found is None:
         return float(n)
-    unit, sizes = together
+    unit, sizes = found
     average = float((sizes**2).sum()) / n  # of the unit that a picture is in
-    if float(right.sum()) in (0.0, float(n)):
+    values = right.astype(np.float64)
+    if values.min() == values.max():
         return n / average
     whole = n + 2 * average
-    share = (float(right.sum()) + average) / whole
-    off = np.bincount(unit, right.astype(np.float64)) - sizes * share
-    squares = float((off**2).sum()) + average**2 * ((1 - share) ** 2 + share**2)
+    share = (float(values.sum()) + average) / whole
+    imagined = (1 - share) ** 2 + share**2
+    alone = float(((values - share) ** 2).sum()) + average * imagined
+    off = np.bincount(unit, values) - sizes * share
+    together = float((off**2).sum()) + average**2 * imagined
     count = len(sizes) + 2
-    variance = squares * count / (count - 1) / whole**2
-    return float(min(n, max(n / average, share * (1 - share) / variance)))
+    return float(min(n, max(n / average, whole * alone / together * (count - 1) / count)))
 
 
 def proportion(right: np.ndarray, units: np.ndarray | None = None) -> tuple[float, float, float]:

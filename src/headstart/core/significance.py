@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from headstart.core.errors import DataError
+from headstart.core.intervals import Z95, effective_size, paired_difference
 
 LEVEL = 0.05
 
@@ -22,16 +23,22 @@ class Difference:
 
     Attributes:
         value: Mean difference, second minus first.
-        low, high: 95 % interval of the difference, not corrected for several comparisons.
-        standard_error: Of the mean difference.
+        low, high: 95 % interval of the difference, not corrected for several comparisons; None where it is not known.
+        standard_error: Of the mean difference; None where it is not known.
         p: Two-sided p-value of "there is no difference".
     """
 
     value: float
-    low: float
-    high: float
-    standard_error: float
+    low: float | None
+    high: float | None
+    standard_error: float | None
     p: float
+
+    @property
+    def text(self) -> str:
+        """The difference with its interval, such as `-0.012 (-0.030 to +0.006)`."""
+        interval = "" if self.low is None else f" ({self.low:+.3f} to {self.high:+.3f})"
+        return f"{self.value:+.3f}{interval}"
 
 
 def corrected_t_test(first: np.ndarray, second: np.ndarray, test_share: float, folds: int) -> Difference:
@@ -43,7 +50,8 @@ def corrected_t_test(first: np.ndarray, second: np.ndarray, test_share: float, f
     `(1 / J + n_test / n_train) * s²` for J scores, with J - 1 degrees of freedom.
 
     Where all scores differ by the same amount there is no variance to test with. Then the sign test (Dixon and Mood
-    1946) over the folds of one repeat, which share no test picture, gives the p-value.
+    1946) over the folds of one repeat, which share no test picture, gives the p-value, and there is no interval: see
+    `by_pictures`.
 
     Args:
         first: float `(J,)`, scores by fold.
@@ -65,12 +73,31 @@ def corrected_t_test(first: np.ndarray, second: np.ndarray, test_share: float, f
     mean, spread = float(differences.mean()), float(differences.std(ddof=1))
     if spread <= 1e-12:  # rounding of scores that differ by the same everywhere
         p = 1.0 if abs(mean) <= 1e-12 else min(1.0, 2 * 0.5**folds)
-        return Difference(mean, mean, mean, 0.0, p)
+        return Difference(mean, None, None, None, p)
     error = spread * math.sqrt(1 / len(a) + test_share)
     freedom = len(a) - 1
     half = float(stdtrit(freedom, 0.975)) * error
     p = 2 * float(stdtr(freedom, -abs(mean) / error))
     return Difference(mean, mean - half, mean + half, error, min(1.0, p))
+
+
+def by_pictures(difference: Difference, first: np.ndarray, second: np.ndarray, units: np.ndarray | None) -> Difference:
+    """Return a difference of accuracies whose folds have no variance with the interval that its pictures give.
+
+    That of Bonett and Price for paired proportions (`core/intervals.paired_difference`), at the effective size where
+    pictures belong together; half its width over 1.96 stands for the standard error.
+
+    Args:
+        difference: Of `corrected_t_test`.
+        first: float `(n,)`, in which share of the repeats the first choice names each picture right.
+        second: The same of the other.
+        units: int `(n,)`, equal for pictures that belong together; None where all are independent.
+    """
+    n, change = len(first), second - first
+    size = effective_size((change + 1) / 2, units)
+    only_first, only_second = (float(np.maximum(sign * change, 0).sum()) * size / n for sign in (-1, 1))
+    low, high = paired_difference(only_first, only_second, size)
+    return replace(difference, low=low, high=high, standard_error=(high - low) / 2 / Z95)
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:

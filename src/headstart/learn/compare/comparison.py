@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from headstart.core.metrics import Figure
-from headstart.core.significance import LEVEL, Difference, corrected_t_test, holm
+from headstart.core.significance import LEVEL, Difference, by_pictures, corrected_t_test, holm
 from headstart.learn.features.speed import Speed
 
 # What choices are ordered by: where each picture has one class, and where it may have several labels.
@@ -35,7 +36,7 @@ class Choice:
     @property
     def arguments(self) -> str:
         """The options of `headstart fit` that take this choice."""
-        return f"--backbone {self.backbone} --head {self.head} --method {self.method}"
+        return shlex.join(["--backbone", self.backbone, "--head", self.head, "--method", self.method])
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,7 @@ class Scored:
         megabytes: Size of the network in float32, backbone and head (10^6 bytes).
         seconds: Time of all fits and judgements, features not included.
         tuned_folds: In how many folds the tuned network was kept; None for what is not fine-tuned.
+        right: bool `(repeats, n)`, which pictures each repeat named right; None where they have several labels.
     """
 
     choice: Choice
@@ -60,6 +62,7 @@ class Scored:
     megabytes: float
     seconds: float
     tuned_folds: int | None = None
+    right: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,7 @@ def in_words(headline: str) -> str:
     return headline.replace("_", " ")
 
 
-def test_pairs(scored: list[Scored], test_share: float, folds: int) -> list[Pair]:
+def test_pairs(scored: list[Scored], test_share: float, folds: int, units: np.ndarray | None) -> list[Pair]:
     """Test every pair on the folds that both ran on, and correct for their number.
 
     All pairs, although the table shows those with the best alone: which one is best was found on the same scores, and
@@ -197,13 +200,19 @@ def test_pairs(scored: list[Scored], test_share: float, folds: int) -> list[Pair
         scored: In the order of the table.
         test_share: Held-out over training pictures of a fold.
         folds: Folds of one repeat.
+        units: int `(n,)`, equal for pictures that belong together; None where all are independent.
     """
     places = list(itertools.combinations(range(len(scored)), 2))
     found = []
     for better, worse in places:
         a, b = scored[better].folds, scored[worse].folds
         common = min(len(a), len(b))
-        found.append(corrected_t_test(a[:common], b[:common], test_share, folds))
+        difference = corrected_t_test(a[:common], b[:common], test_share, folds)
+        one, other, repeats = scored[better].right, scored[worse].right, common // folds
+        if difference.low is None and one is not None and other is not None:
+            shares = one[:repeats].mean(axis=0), other[:repeats].mean(axis=0)
+            difference = by_pictures(difference, *shares, units)
+        found.append(difference)
     corrected = holm([difference.p for difference in found])
     return [
         Pair(*both, difference, float(p)) for both, difference, p in zip(places, found, corrected.tolist(), strict=True)
@@ -222,7 +231,7 @@ def recommend(
     near = {0: 0.0} | {
         pair.worse: pair.difference.value
         for pair in pairs
-        if pair.better == 0 and -pair.difference.value <= pair.difference.standard_error and pair.p >= LEVEL
+        if pair.better == 0 and -pair.difference.value <= (pair.difference.standard_error or 0) and pair.p >= LEVEL
     }
 
     def speed(place: int) -> float:
@@ -260,8 +269,8 @@ def _reason(
         if scored[0].megabytes > (1 + ALIKE_SIZE) * scored[chosen].megabytes
         else "as fast and as small, without fine-tuning"
     )
-    d = pair.difference
+    interval = "" if pair.difference.low is None else ", 95 % interval in brackets"
     return (
         f"it is {cheaper}, and its {measured} is within one standard error of the highest, that of {best.name}: the "
-        f"difference is {d.value:+.3f} (95 % interval {d.low:+.3f} to {d.high:+.3f})"
+        f"difference is {pair.difference.text}{interval}"
     )

@@ -2,52 +2,39 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from headstart.core.progress import Progress
 from headstart.learn.compare.comparison import Choice
-from headstart.learn.compare.ground import Ground
+from headstart.learn.compare.ground import Extracted
 from headstart.learn.compare.score import FINETUNE_REPEATS
 from headstart.learn.features.engines import choose_device
-from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune.estimate import seconds_needed
 from headstart.learn.finetune.settings import TrainingSettings, complete
 from headstart.learn.finetune.source import Pictures
 from headstart.learn.finetune.unfreezing import plan
 from headstart.learn.heads import make_head
-from headstart.networks import Backbone
 
 
 def afford(
-    ground: Ground,
-    choices: list[Choice],
-    loaded: dict[str, Backbone],
-    features: dict[str, np.ndarray],
-    how: FeatureSettings,
-    allowed: float | None,
-    progress: Progress,
+    seen: Extracted, choices: list[Choice], allowed: float | None, progress: Progress
 ) -> tuple[list[Choice], list[tuple[Choice, str]]]:
     """Say what fine-tuning will cost, and return what the budget allows and what it does not, with the reason.
 
     Args:
-        ground: What all choices are compared on.
+        seen: The pictures as the backbones see them.
         choices: Those that are fine-tuned, in the order in which the budget is spent.
-        loaded: The backbones by name.
-        features: Of all pictures, float32 `(n, 1, d)`, by backbone.
-        how: Device and precision.
         allowed: Seconds for all of them; None is no limit.
         progress: Is shown the step, and told what each takes.
     """
     affordable: list[Choice] = []
     left_out: list[tuple[Choice, str]] = []
     costs: dict[str, float] = {}
-    spent, fits = 0.0, FINETUNE_REPEATS * ground.folds
+    spent, fits = 0.0, FINETUNE_REPEATS * seen.ground.folds
     for choice in choices:
         with progress.step("estimate fine-tuning"):
             if choice.backbone not in costs:  # a head costs next to nothing
-                backbone = loaded[choice.backbone]
-                costs[choice.backbone] = fits * _seconds(ground, backbone, choice, features[choice.backbone], how)
+                costs[choice.backbone] = fits * _seconds(seen, choice)
         needed = costs[choice.backbone]
         if allowed is not None and spent + needed > allowed:
             left_out.append((choice, f"it would take about {needed:.0f} s, more than is left of the budget"))
@@ -59,8 +46,9 @@ def afford(
     return affordable, left_out
 
 
-def _seconds(ground: Ground, backbone: Backbone, choice: Choice, x: np.ndarray, how: FeatureSettings) -> float:
+def _seconds(seen: Extracted, choice: Choice) -> float:
     """Return about how long one fold of fine-tuning takes."""
+    ground, backbone, x = seen.ground, seen.backbones[choice.backbone], seen.features[choice.backbone]
     inside, classes = ground.parts[0][0], len(ground.prepared.dataset.classes)
     fitted = make_head(choice.head).fit(
         x[inside], ground.targets[inside], classes, groups=ground.units[inside], seed=ground.seed
@@ -69,5 +57,5 @@ def _seconds(ground: Ground, backbone: Backbone, choice: Choice, x: np.ndarray, 
     layers = plan(backbone, settings.unfreeze if settings.unfreeze is not None else "all")
     pictures = ground.pictures
     train = Pictures(*(tuple(values[row] for row in inside) for values in (pictures.paths, pictures.digests)))
-    device = torch.device(choose_device(how.device))
-    return seconds_needed(backbone, fitted.module, layers, settings, how, train, device)
+    device = torch.device(choose_device(seen.how.device))
+    return seconds_needed(backbone, fitted.module, layers, settings, seen.how, train, device)

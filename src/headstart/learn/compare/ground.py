@@ -8,10 +8,12 @@ import numpy as np
 
 from headstart.core.errors import SettingError
 from headstart.core.progress import Progress
+from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune.source import Pictures
 from headstart.learn.listing import some
 from headstart.learn.prepare import Prepared
 from headstart.learn.split import cross_validation_folds
+from headstart.networks import Backbone
 
 # With fewer held-out pictures of a label a fold's average precision is noticeably too good (docs/decisions/0010).
 FEW = 10
@@ -59,6 +61,23 @@ class Ground:
     def seed_of(self, fold: int) -> int:
         """Return the seed of a fit: another one in each repeat."""
         return self.seed + fold // self.folds
+
+
+@dataclass(frozen=True, eq=False)
+class Extracted:
+    """The pictures as the backbones see them.
+
+    Attributes:
+        ground: What all choices are compared on.
+        backbones: By name.
+        features: Of all pictures, float32 `(n, 1, d)`, by the backbone's name.
+        how: Device and precision.
+    """
+
+    ground: Ground
+    backbones: dict[str, Backbone]
+    features: dict[str, np.ndarray]
+    how: FeatureSettings
 
 
 def share_out(prepared: Prepared, folds: int, repeats: int, seed: int, progress: Progress) -> Ground:

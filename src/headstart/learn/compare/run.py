@@ -28,7 +28,7 @@ from headstart.learn.compare.comparison import (
     test_pairs,
 )
 from headstart.learn.compare.cost import afford
-from headstart.learn.compare.ground import Ground, share_out
+from headstart.learn.compare.ground import Extracted, Ground, share_out
 from headstart.learn.compare.score import score_finetuned, score_frozen
 from headstart.learn.features.engines import choose_device, choose_precision
 from headstart.learn.features.extract import FeatureSettings, extract
@@ -97,29 +97,23 @@ def compare(
     ground = share_out(prepared, folds, repeats, seed, progress)
     how = FeatureSettings(seed=seed, device=device, precision=precision)
     features, facts = _look(ground, loaded, how, progress)
-    scored, left_out = _score_all(ground, choices, loaded, features, how, allowed, progress)
+    scored, left_out = _score_all(Extracted(ground, loaded, features, how), choices, allowed, progress)
     return _conclude(ground, scored, facts, left_out, repeats, progress)
 
 
 def _score_all(
-    ground: Ground,
-    choices: list[Choice],
-    loaded: dict[str, Backbone],
-    features: dict[str, np.ndarray],
-    how: FeatureSettings,
-    allowed: float | None,
-    progress: Progress,
+    seen: Extracted, choices: list[Choice], allowed: float | None, progress: Progress
 ) -> tuple[list[Scored], list[tuple[Choice, str]]]:
     """Return what was fitted and judged, frozen choices first, and what the budget does not allow."""
     scored = [
-        score_frozen(ground, choice, loaded[choice.backbone], features[choice.backbone], progress)
+        score_frozen(seen.ground, choice, seen.backbones[choice.backbone], seen.features[choice.backbone], progress)
         for choice in choices
         if choice.method == "frozen"
     ]
     tuned = [choice for choice in choices if choice.method == "finetune"]
-    affordable, left_out = afford(ground, tuned, loaded, features, how, allowed, progress)
+    affordable, left_out = afford(seen, tuned, allowed, progress)
     for choice in affordable:
-        scored.append(score_finetuned(ground, choice, loaded[choice.backbone], how, progress))
+        scored.append(score_finetuned(seen.ground, choice, seen.backbones[choice.backbone], seen.how, progress))
     if not scored:
         raise SettingError(f"nothing is left to compare: {left_out[0][0].name}: {left_out[0][1]}. Raise the budget.")
     return scored, left_out
@@ -135,7 +129,7 @@ def _conclude(
 ) -> Comparison:
     prepared, ordered = ground.prepared, order(scored)
     headline = PRECISION if prepared.dataset.several_labels else ACCURACY
-    pairs = test_pairs(ordered, ground.test_share, ground.folds)
+    pairs = test_pairs(ordered, ground.test_share, ground.folds, ground.units)
     recommended, why = recommend(ordered, pairs, facts, headline)
     return Comparison(
         data=Path(prepared.dataset.source).name,

@@ -15,7 +15,13 @@ import torch
 from headstart.core import pictures as sources
 from headstart.core.progress import Progress
 from headstart.learn.compare.comparison import Choice, Scored
-from headstart.learn.compare.figures import fold_scores, log_loss, over_folds
+from headstart.learn.compare.figures import (
+    accuracy_over_repeats,
+    fold_scores,
+    log_loss,
+    precision_over_folds,
+    right_by_repeat,
+)
 from headstart.learn.compare.ground import Ground
 from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune.checkpoint import discard
@@ -122,9 +128,13 @@ def _score(
             judged.append((ground.targets[outside], judge(fold, inside, outside)))
             update(fold + 1)
     seconds = time.perf_counter() - start
-    folds = fold_scores(judged)
-    figure = over_folds(judged, folds, ground.targets, ground.test_share)
-    return Scored(choice, folds, figure, log_loss(judged), sizes[0], seconds)
+    folds, targets, right = fold_scores(judged), ground.targets, None
+    if targets.ndim == 2:
+        figure = precision_over_folds(folds, ground.test_share, targets.sum(axis=0))
+    else:
+        right = right_by_repeat(judged, [outside for _, outside in parts], len(targets))
+        figure = accuracy_over_repeats(right, ground.units)
+    return Scored(choice, folds, figure, log_loss(judged), sizes[0], seconds, right=right)
 
 
 def _fold(ground: Ground, inside: np.ndarray, outside: np.ndarray, fold: int) -> Prepared:
