@@ -12,7 +12,8 @@ import pytest
 from headstart import ImageClassifier, load
 from headstart.core.answers import answer
 from headstart.core.errors import DataError, ExportError, SettingError
-from headstart.core.metrics import Figure, wilson
+from headstart.core.intervals import wilson
+from headstart.core.metrics import Figure
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
 from headstart.core.runtime import shared_core
