@@ -57,7 +57,7 @@ def test_outcomes_are_written_as_a_table_without_the_users_own_folders(tmp_path)
     probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]], np.float32)
     paths = ("/home/someone/pictures/ant/a,1.jpg", "/home/someone/pictures/bee/\udcff.jpg")
     outcomes = Outcomes(CLASSES, paths, np.array([0, 1]), probabilities, np.array([0.25, 0.5], np.float32))
-    outcomes.write_csv(tmp_path)
+    outcomes.write_csv(tmp_path, {paths[1]: "0123456789abcdef" * 2})
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows] == ["ant/a,1.jpg", "bee/\\udcff.jpg"]
@@ -65,4 +65,5 @@ def test_outcomes_are_written_as_a_table_without_the_users_own_folders(tmp_path)
         ("ant", "ant", 0.9, 0.25),
         ("bee", "cat", 0.5, 0.5),
     ]
+    assert [row["digest"] for row in rows] == ["", "0123456789abcdef"]
     assert outcomes.right.tolist() == [True, False]

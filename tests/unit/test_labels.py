@@ -158,8 +158,8 @@ def test_outcomes_are_right_where_all_labels_are(tmp_path) -> None:
     assert Outcomes(CLASSES, found.paths, labels, said).right.tolist() == [True, True]
     found.write_csv(tmp_path)
     assert (tmp_path / "predictions.csv").read_text().splitlines()[1:] == [
-        "x/1.png,a;c,a;b;c,0.900000,,1,0,1,0,0.899999976,0.300000012,0.699999988,0.100000001",
-        "x/2.png,,b,0.300000,,0,0,0,0,0.100000001,0.300000012,0.100000001,0.100000001",
+        "x/1.png,a;c,a;b;c,0.900000,,,1,0,1,0,0.899999976,0.300000012,0.699999988,0.100000001",
+        "x/2.png,,b,0.300000,,,0,0,0,0,0.100000001,0.300000012,0.100000001,0.100000001",
     ]
 
 

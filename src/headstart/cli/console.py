@@ -32,9 +32,9 @@ class ConsoleProgress(Progress):
         self._console = Console(stderr=True, highlight=False, emoji=False)
         self._quiet = quiet
 
-    def note(self, text: str) -> None:
+    def note(self, text: str, *, report: bool = False) -> None:
         """Show one sentence."""
-        super().note(text)
+        super().note(text, report=report)
         # One line in a file or a pipe; words are kept whole in a window.
         whole = not self._console.is_terminal
         self._console.print(f"note: {shown_lines(text)}", style="yellow", markup=False, soft_wrap=whole)

@@ -121,7 +121,7 @@ def _write_report(
         set_aside=result.set_aside,
         trained_on=result.seen_in_training,
         slices=result.slices,
-        notes=progress.notes,
+        notes=progress.reported,
     )
     save_page(report(material), page)
 

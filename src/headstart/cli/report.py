@@ -25,7 +25,7 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
     from headstart.core.errors import DataError
     from headstart.core.text import count
     from headstart.use.page import check_page, save_page
-    from headstart.use.report import finder, of_model, report
+    from headstart.use.report import Finder, of_model, report
 
     model = model.absolute()
     out = out or model.with_name(f"{model.name}-report.html")
@@ -38,18 +38,31 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
 
         several = several_labels_of(description)
         paths = read_dataset(folder, several=several, for_training=False, collect=True).paths
-    trained_on = set(description.get("data", {}).get("training_digests", ()))
 
-    def learned_from(path: str) -> bool:
-        from headstart.learn.features.extract import digest  # which imports torch: seldom needed
+    def digest(path: str) -> str:
+        from headstart.learn.features.extract import digest  # which imports torch
 
-        return digest(path)[:16] in trained_on
+        return digest(path)
 
-    material = of_model(model, description, finder(paths, learned_from))
+    find = Finder(paths, digest, set(description.get("data", {}).get("training_digests", ())))
+    material = of_model(model, description, find)
     if folder is not None and not any(material.said.paths):
         raise DataError(
             f"{folder} has none of the test pictures of {model.name}: name what it was fitted on, or measure it on "
             f"other pictures with `headstart evaluate {model.name} {folder}`."
         )
+    if folder is not None:
+        material = replace(material, why_missing=_why_missing(folder, find.ambiguous))
     save_page(report(material if heat else replace(material, heat_maps=None)), out)
     show(f"{out}: the report of {count(len(material.said.names), 'picture')}")
+
+
+def _why_missing(folder: str, ambiguous: int) -> str:
+    from headstart.core.text import count, shown
+
+    if not ambiguous:
+        return f"They are not in {shown(Path(folder).name or folder)}, or have changed since."
+    return (
+        f"Several pictures of {shown(Path(folder).name or folder)} have the name of {count(ambiguous, 'picture')} of "
+        "these, and this model remembers names alone. A model that is fitted anew knows its test pictures by content."
+    )

@@ -24,7 +24,7 @@ class Finished:
         outcomes: What was said of the pictures behind them.
         history: One row an epoch.
         set_aside: `(path, reason)` of the pictures that were left out.
-        notes: What was notable, one sentence each.
+        notes: What was notable of the data and the result, one sentence each.
         network: Backbone and classifier as torch modules, the pair that `networks.load_network` would return.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 from headstart.core.metrics import Evaluation, evaluate
 
 FILE = "predictions.csv"
+# Characters of a digest that are kept: enough to know a picture again.
+DIGEST = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,22 +73,30 @@ class Outcomes:
             self.targets, self.probabilities, self.classes, seed=seed, thresholds=self.thresholds, units=self.units
         )
 
-    def write_csv(self, folder: Path) -> None:
-        """Write `predictions.csv` (path, label, predicted, probability, novelty); bytes not in UTF-8 are escaped.
+    def write_csv(self, folder: Path, digests: Mapping[str, str] | None = None) -> None:
+        """Write `predictions.csv` (path, label, predicted, probability, novelty, digest); bytes not UTF-8 are escaped.
+
+        The path is short, so several pictures may have it; the digest, half of that of the content, tells them apart.
 
         Several labels are joined by `;`, and the probability is that of the most probable one; then there are columns
         `label:NAME` (0 or 1) and `probability:NAME` for each label too.
+
+        Args:
+            folder: Where the file goes.
+            digests: By path; without them the column is empty.
         """
+        known = digests or {}
         with (folder / FILE).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer, named = csv.writer(file), self.named
             several = self.classes if self.several_labels else ()
             kinds = [f"{kind}:{name}" for kind in ("label", "probability") for name in several]
-            writer.writerow(["path", "label", "predicted", "probability", "novelty", *kinds])
+            writer.writerow(["path", "label", "predicted", "probability", "novelty", "digest", *kinds])
             for row, name in enumerate(self.names):
                 label, predicted = self._text(self.targets[row]), self._text(named[row])
                 novelty = "" if self.novelty is None else f"{self.novelty[row]:.6f}"
                 each = [*map(int, self.targets[row]), *(f"{p:.9g}" for p in self.probabilities[row])] if several else []
-                writer.writerow([name, label, predicted, f"{self.confidence[row]:.6f}", novelty, *each])
+                digest = known.get(self.paths[row], "")[:DIGEST]
+                writer.writerow([name, label, predicted, f"{self.confidence[row]:.6f}", novelty, digest, *each])
 
     def _text(self, target: np.ndarray) -> str:
         return ";".join(self.classes[index] for index in (np.flatnonzero(target) if target.ndim else [target]))

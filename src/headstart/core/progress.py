@@ -22,11 +22,14 @@ class Progress:
     Attributes:
         seconds: Wall time of each step so far, by name, in order of first use.
         notes: What the user should know, one sentence each.
+        reported: Those of them that are about the data or the result, and so belong into a report of it; the others
+            are about how this machine and this run got there.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self.notes: list[str] = []
+        self.reported: list[str] = []
 
     @contextmanager
     def step(self, name: str, total: int | None = None, unit: str = "pictures") -> Iterator[Update]:
@@ -38,9 +41,11 @@ class Progress:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
-    def note(self, text: str) -> None:
-        """Tell the user one sentence."""
+    def note(self, text: str, *, report: bool = False) -> None:
+        """Tell the user one sentence; `report` is for one about the data or the result."""
         self.notes.append(text)
+        if report and text not in self.reported:
+            self.reported.append(text)
 
     def epoch(self, row: Mapping[str, float], epochs: int) -> None:
         """Tell the user of an epoch that is done.

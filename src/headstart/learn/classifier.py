@@ -268,7 +268,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         with progress.step("load backbone"):
             backbone = parameters.open_backbone(self)
         if warning := crop_warning(prepared.records, backbone.preprocessing):
-            progress.note(warning)
+            progress.note(warning, report=True)
         for hint in parameters.hints(self):
             progress.note(hint)
         # Fine-tuning reads its views in parts, but begins with a head on all of them.

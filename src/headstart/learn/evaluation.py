@@ -106,13 +106,15 @@ def evaluate_on(
     seen = sum(record.digest[:16] in trained_on for record in kept)
     if "export" in predictor.description:
         progress.note(
-            "an exported model does not say which pictures it was trained on: make sure that these are others."
+            "an exported model does not say which pictures it was trained on: make sure that these are others.",
+            report=True,
         )
     if seen:
         progress.note(f"{seen:,} of the {len(kept):,} pictures were trained on: the figures are too good by that.")
     targets = _in_order(dataset, predictor.classes)
     if dataset.several_labels and (absent := [name for name in predictor.classes if name not in dataset.classes]):
-        progress.note(f"No picture of {dataset.source} has these labels, which are not judged: {some(absent)}.")
+        line = f"No picture of {dataset.source} has these labels, which are not judged: {some(absent)}."
+        progress.note(line, report=True)
     units = find_units(kept, dataset.groups).of
     evaluation, outcomes = measure(predictor, dataset.paths, targets, units, seed=seed, progress=progress)
     return DataEvaluation(evaluation, outcomes, tuple(aside), seen, _slices(dataset, outcomes))

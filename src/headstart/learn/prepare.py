@@ -112,5 +112,5 @@ def prepare(
     dataset, kept, unreadable = set_aside(dataset, records)
     parts = split(dataset, kept, validation=validation, test=test, seed=seed)
     for warning in (*dataset.warnings, *parts.warnings):
-        progress.note(warning)
+        progress.note(warning, report=True)
     return Prepared(dataset, kept, parts, (*unreadable, *parts.dropped), needs_cross_validation(dataset, parts))

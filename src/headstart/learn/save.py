@@ -83,10 +83,10 @@ def save_model(
         description = describe(given, prepared, backbone, trained, figures, confidence)
         description["command"] = command(pinned(given, trained.features, trained.gain), parameters[1], dataset.source)
         write_card(folder, description, figures)
-        outcomes.write_csv(folder)
+        outcomes.write_csv(folder, dict(zip(dataset.paths, prepared.digests, strict=True)))
         if finish is not None:
             with progress.step("report"):
-                notes, network = tuple(progress.notes), (backbone, trained.network)
+                notes, network = tuple(progress.reported), (backbone, trained.network)
                 made = (folder, description, predictor, figures, outcomes, trained.history)
                 finish(Finished(*made, prepared.set_aside, notes, network))
         artifact.write_description(folder, description)

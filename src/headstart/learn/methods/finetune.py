@@ -91,7 +91,7 @@ def fit_finetune(
     settings = replace(settings, epochs=layers.epochs or settings.epochs)
     start = fit_frozen(prepared, backbone, head, how, class_weight=class_weight, seed=seed, progress=progress)
     if start.validation is None:
-        progress.note("There are too few pictures to validate fine-tuning: the frozen backbone is kept.")
+        progress.note("There are too few pictures to validate fine-tuning: the frozen backbone is kept.", report=True)
         return start
     start_views = how.views
     # bfloat16 is not there, or was refused for the whole network; never because float32 happened to be in the cache.
@@ -144,7 +144,8 @@ def _is_too_long(task: Task, budget: float, auto: bool, progress: Progress) -> b
     if needed > budget:
         progress.note(
             f"Fine-tuning would take about {needed:.0f} s, more than the budget of {budget:.0f} s: the frozen "
-            f"backbone is kept. Raise the budget, or {'choose method finetune' if auto else 'give none'}."
+            f"backbone is kept. Raise the budget, or {'choose method finetune' if auto else 'give none'}.",
+            report=True,
         )
     return needed > budget
 

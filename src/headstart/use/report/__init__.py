@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headstart.use.report.find import finder
+from headstart.use.report.find import Finder
 from headstart.use.report.material import Material, of_evaluation, of_fit, of_model
 from headstart.use.report.page import FILE, finish, report
 
-__all__ = ["FILE", "Material", "finder", "finish", "of_evaluation", "of_fit", "of_model", "report"]
+__all__ = ["FILE", "Finder", "Material", "finish", "of_evaluation", "of_fit", "of_model", "report"]

@@ -1,38 +1,54 @@
-"""Finding again the pictures that a model folder knows by the last parts of their paths alone."""
+"""Finding again the pictures that a model folder knows by the last parts of their paths and by their digests."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
 from headstart.core.errors import ImageError
+from headstart.core.outcomes import DIGEST
 
 
-def finder(paths: Iterable[str], learned_from: Callable[[str], bool]) -> Callable[[str], str | None]:
-    """Return a function from the name of a test picture to its path, or None where it is not there.
+class Finder:
+    """Tells where a test picture is; called with its name and, where the model knows it, its digest.
 
-    Where several pictures have a name (`train/ants/1.jpg`, `val/ants/1.jpg`), it is the one that was not learned from.
+    A picture is known by its content. An older model has names alone: where several pictures have one
+    (`train/ants/1.jpg`, `val/ants/1.jpg`), it is the one that was not learned from, if that is one.
 
     Args:
         paths: Where pictures are.
-        learned_from: Whether the model has learned from the picture at a path.
+        digest: Of the picture at a path.
+        learned_from: Digests of the pictures that the model has learned from, shortened.
+
+    Attributes:
+        ambiguous: How many pictures were not found because several have their name.
     """
-    named: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        name = "/".join(Path(path).parts[-2:])
-        named[name.encode("utf-8", "backslashreplace").decode()].append(path)
 
-    def is_new(path: str) -> bool:
-        try:
-            return not learned_from(path)
-        except ImageError:
-            return False
+    def __init__(self, paths: Iterable[str], digest: Callable[[str], str], learned_from: Collection[str]) -> None:
+        self.ambiguous = 0
+        self._digest, self._learned_from = digest, learned_from
+        self._named: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            name = "/".join(Path(path).parts[-2:])
+            self._named[name.encode("utf-8", "backslashreplace").decode()].append(path)
 
-    def find(name: str) -> str | None:
-        candidates = named.get(name, [])
+    def __call__(self, name: str, digest: str = "") -> str | None:
+        """Return its path, or None where it is not there."""
+        candidates = self._named.get(name, [])
+        if digest:  # with the same content, any of them is the picture
+            return next((path for path in candidates if self._short(path) == digest), None)
         if len(candidates) > 1:
-            candidates = list(filter(is_new, candidates))
+            candidates = list(filter(self._is_new, candidates))
+            self.ambiguous += len(candidates) > 1
         return candidates[0] if len(candidates) == 1 else None
 
-    return find
+    def _is_new(self, path: str) -> bool:
+        short = self._short(path)
+        return short is not None and short not in self._learned_from
+
+    def _short(self, path: str) -> str | None:
+        try:
+            return self._digest(path)[:DIGEST]
+        except ImageError:
+            return None

@@ -115,13 +115,13 @@ class Said:
         )
 
     @classmethod
-    def read(cls, folder: Path, description: Mapping[str, Any], find: Callable[[str], str | None]) -> Said:
+    def read(cls, folder: Path, description: Mapping[str, Any], find: Callable[[str, str], str | None]) -> Said:
         """Return what `predictions.csv` of a model folder remembers.
 
         Args:
             folder: The model folder.
             description: Of its `model.json`.
-            find: The name of a picture -> where it is, or None.
+            find: Name and digest (or nothing) of a picture -> where it is, or None.
 
         Raises:
             ModelError: The file is missing or damaged.
@@ -139,7 +139,8 @@ class Said:
             raise ModelError(
                 f"{folder / FILE} cannot be used ({type(error).__name__}: {error}). Restore it or fit the model again."
             ) from error
-        paths = tuple(find(name) for name in names)
+        # An older model has no digests.
+        paths = tuple(find(row["path"], row.get("digest") or "") for row in rows)
         return cls(classes, names, paths, targets, named, confidence, novelty)
 
 
@@ -187,11 +188,12 @@ class Material:
         measured: The same pictures, on its confidence.
         history: One row an epoch.
         set_aside: `(name, reason)` of pictures that were left out.
-        notes: What was notable, one sentence each.
+        notes: What was notable of the data and the result, one sentence each.
         data: Name of other data that the model was measured on; None: the figures are those of its fit.
         trained_on: How many of these pictures it has learned from.
         slices: Figures of parts of them.
         heat_maps: `(images as the network sees them, targets) -> heat`, or None to draw none.
+        why_missing: One sentence on why some pictures were not found, where they were looked for.
     """
 
     description: Mapping[str, Any]
@@ -205,6 +207,7 @@ class Material:
     trained_on: int = 0
     slices: Slices | None = None
     heat_maps: HeatMaps | None = None
+    why_missing: str = ""
 
 
 def of_fit(finished: Finished) -> Material:
@@ -221,13 +224,13 @@ def of_fit(finished: Finished) -> Material:
     )
 
 
-def of_model(folder: Path, description: Mapping[str, Any], find: Callable[[str], str | None]) -> Material:
+def of_model(folder: Path, description: Mapping[str, Any], find: Callable[[str, str], str | None]) -> Material:
     """Return the material that a model folder remembers.
 
     Args:
         folder: The model folder.
         description: Of its `model.json`.
-        find: The name of a test picture -> where it is, or None.
+        find: Name and digest (or nothing) of a test picture -> where it is, or None.
 
     Raises:
         ModelError: `predictions.csv` is missing or damaged, or `model.json` has no figures.
