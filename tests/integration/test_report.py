@@ -111,6 +111,52 @@ def test_with_several_labels_a_cell_shows_what_was_missed_wrongly_given_or_found
     page.close()
 
 
+@pytest.fixture(scope="module")
+def ten_classes(tmp_path_factory: pytest.TempPathFactory, make_picture: Callable[..., Path]) -> Path:
+    """The report of a model of ten classes, some with long names."""
+    root = tmp_path_factory.mktemp("ten")
+    for number in range(200):
+        name = f"class number {number % 10} with a rather long name" if number % 3 else str(number % 10)
+        make_picture(root / "data" / name / f"{number}.jpg", "dots", seed=number)
+    for name in list((root / "data").iterdir())[10:]:
+        shutil.rmtree(name)
+    ImageClassifier(method="frozen", image_size=32).fit(root / "data", out=root / "model")
+    return root / "model" / "report.html"
+
+
+OVERFLOW = "found => found.map(one => one.scrollWidth - one.clientWidth)"
+
+
+def test_a_matrix_of_ten_classes_keeps_its_names_in_sight_and_its_columns_alike(
+    browser: Any, ten_classes: Path
+) -> None:
+    for width in (390, 1280):
+        page = open_page(browser, ten_classes.as_uri(), width=width)
+        frame, row = page.locator(".wide:has(.matrix)"), page.locator(".matrix tbody th").nth(3)
+        before = row.bounding_box()["x"]
+        frame.evaluate("frame => frame.scrollLeft = 200")
+        assert row.bounding_box()["x"] == pytest.approx(before, abs=3)
+        assert page.locator(".named").bounding_box()["x"] < width - 60
+        assert row.get_attribute("title") == page.locator(".matrix .head").nth(3).get_attribute("title")
+        widths = page.locator(".matrix .head").evaluate_all("all => all.map(one => one.getBoundingClientRect().width)")
+        assert len(widths) == 10
+        assert max(widths) - min(widths) < 1
+        overflow = page.locator(".wide").evaluate_all(OVERFLOW)
+        assert overflow[1:] == [0] * (len(overflow) - 1)  # only the matrix may scroll, and only on a phone
+        assert (overflow[0] > 0) == (width == 390)
+        page.close()
+
+
+def test_on_paper_no_table_is_cut(browser: Any, ten_classes: Path) -> None:
+    page = open_page(browser, ten_classes.as_uri(), width=718)  # A4 without its margins
+    page.emulate_media(media="print")
+    assert max(page.locator(".wide").evaluate_all(OVERFLOW)) <= 0
+    cut = "all => all.filter(one => one.scrollWidth > one.clientWidth + 1).length"
+    assert page.locator(".matrix button").evaluate_all(cut) == 0
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.close()
+
+
 def test_evaluate_writes_a_report_beside_the_model_with_the_slices_of_the_manifest(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -29,7 +30,7 @@ from headstart.learn.features.extract import digest
 from headstart.learn.finetune.estimate import parse_seconds
 from headstart.learn.save import write_history
 from headstart.use.exporters.write import export_model
-from headstart.use.report import Material, finder, finish, of_model, report
+from headstart.use.report import Finder, Material, finish, of_model, report
 from headstart.use.report.charts import _edges
 from headstart.use.report.material import Measured, Said, read_history
 from headstart.use.report.pictures import MOST, PER_CELL, choose_rows
@@ -238,6 +239,10 @@ def test_pictures_whose_place_is_not_known_are_not_shown_and_that_is_said(few: l
     page = report(replace(made, said=lost))
     assert '<figure class="picture' not in page
     assert "12 pictures are not shown" in text_of(page)
+    assert "headstart report MODEL FOLDER" in page
+    searched = report(replace(made, said=lost, why_missing="They have gone."))
+    assert "not found. They have gone." in text_of(searched)
+    assert "MODEL FOLDER" not in searched
 
 
 def test_a_picture_that_has_gone_since_leaves_the_page_whole(few: list[str]) -> None:
@@ -293,6 +298,7 @@ def test_what_moved_in_fine_tuning_and_the_curves_are_shown(few: list[str]) -> N
     words = text_of(page)
     assert "blocks.0 not at all head 12.34 %" in words
     assert "from 90.0 % to 95.0 % (McNemar p = 0.2: chance alone can do that)" in words
+    assert "Choosing the epoch on these pictures makes the second figure and p look better than they are" in words
     assert "validation" in words
     assert page.count("<svg") == 4
     assert "fine-tuning" not in page.split("<svg")[1]
@@ -330,6 +336,26 @@ def test_of_several_labels_the_reliability_counts_statements_and_draws_no_interv
     assert drawn == {"one": True, "several": False}
     assert "Larger points are more pictures; bars are 95 % intervals." in told["one"]
     assert "Larger points are more statements (a picture and a label); no intervals" in told["several"]
+
+
+def test_what_only_a_run_has_to_tell_is_no_matter_for_its_report(
+    make_picture: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from headstart.core.progress import Progress
+
+    progress = Progress()
+    progress.note("The engine was slow.")
+    progress.note("A class has few pictures.", report=True)
+    progress.note("A class has few pictures.", report=True)
+    assert progress.reported == ["A class has few pictures."]
+    assert len(progress.notes) == 3
+    for number in range(20):  # two labels for one picture is about the data
+        make_picture(tmp_path / "data" / "ab"[number % 2] / f"{number}.jpg", "dots", seed=number)
+    shutil.copy(tmp_path / "data" / "a" / "0.jpg", tmp_path / "data" / "b" / "again.jpg")
+    ImageClassifier(method="frozen", image_size=32, precision="bfloat16").fit(tmp_path / "data", out=tmp_path / "model")
+    words = text_of((tmp_path / "model" / "report.html").read_text())
+    assert words.count("again.jpg") >= 1
+    assert "bfloat16 gives" not in words
 
 
 @pytest.fixture(scope="module")
@@ -384,7 +410,7 @@ def test_finish_none_writes_no_report(fitted: tuple[Path, Path], tmp_path: Path)
 def test_a_model_folder_and_its_data_give_the_report_of_the_fit_again(fitted: tuple[Path, Path]) -> None:
     model, data = fitted
     said = json.loads((model / "model.json").read_text())
-    found = of_model(model, said, finder(map(str, data.rglob("*.jpg")), lambda path: False))
+    found = of_model(model, said, Finder(map(str, data.rglob("*.jpg")), digest, ()))
     pictures = re.compile(r"<figure.*?</figure>", re.S)
     first, second = (pictures.findall(page) for page in ((model / "report.html").read_text(), report(found)))
     assert len(first) == len(second) > 10
@@ -401,20 +427,52 @@ def test_of_several_pictures_with_a_name_the_one_that_was_not_learned_from_is_fo
     name = "/".join(learned.parts[-2:])
     other = make_picture(tmp_path / name, seed=999)
     trained_on = set(said["data"]["training_digests"])
+    assert Finder([str(learned), str(other)], digest, trained_on)(name) == str(other)
+    assert Finder([str(other)], digest, trained_on)(name) == str(other)
+    assert Finder([], digest, trained_on)(name) is None
 
-    def learned_from(path: str) -> bool:
-        return digest(path)[:16] in trained_on
 
-    assert finder([str(learned), str(other)], learned_from)(name) == str(other)
-    assert finder([str(other)], learned_from)(name) == str(other)
-    assert finder([], learned_from)(name) is None
+def test_of_several_pictures_with_a_name_the_one_with_the_same_content_is_found(
+    tmp_path: Path, make_picture: Callable[..., Path]
+) -> None:
+    paths = [str(make_picture(tmp_path / kind / "id1" / "front.jpg", seed=n)) for n, kind in enumerate("abc")]
+    find = Finder(paths, digest, ())
+    for path in paths:
+        assert find("id1/front.jpg", digest(path)[:16]) == path
+    assert find("id1/front.jpg", "0" * 16) is None  # another picture by that name
+    assert find.ambiguous == 0
+    assert find("id1/front.jpg") is None  # what an older model knows
+    assert find.ambiguous == 1
+
+
+def test_a_model_finds_its_test_pictures_again_where_all_have_one_name(
+    make_picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    for number in range(48):
+        make_picture(
+            tmp_path / "data" / "ab"[number % 2] / f"id{number // 2}" / "front.jpg", KINDS[number % 2], seed=number
+        )
+    ImageClassifier(method="frozen", image_size=32, test_size=0.4).fit(tmp_path / "data", out=tmp_path / "model")
+
+    def again() -> str:
+        done = CliRunner().invoke(app, ["report", str(tmp_path / "model"), str(tmp_path / "data"), "--no-heat"])
+        assert done.exit_code == 0, done.output
+        return text_of((tmp_path / "model-report.html").read_text())
+
+    assert "not shown" not in again()
+    said = tmp_path / "model" / "predictions.csv"
+    rows = [row.rsplit(",", 1)[0] for row in said.read_text().splitlines()]
+    said.write_text("\n".join(rows))  # as an older headstart has written it
+    words = again()
+    assert re.search(r"Several pictures of data have the name of \d+ pictures? of these", words)
+    assert "MODEL FOLDER" not in words  # which has just been done
 
 
 def test_a_damaged_predictions_csv_is_a_clear_error(fitted: tuple[Path, Path], tmp_path: Path) -> None:
     said = json.loads((fitted[0] / "model.json").read_text())
     (tmp_path / "predictions.csv").write_text("path,label,predicted,probability,novelty\na,b,zebra,0.5,\n")
     with pytest.raises(ModelError, match="cannot be used"):
-        of_model(tmp_path, said, lambda name: None)
+        of_model(tmp_path, said, lambda name, digest: None)
 
 
 def test_a_report_that_fails_is_a_warning_and_the_model_stands(tmp_path: Path) -> None:

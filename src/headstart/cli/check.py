@@ -112,10 +112,11 @@ def _show_kept(written: Written, cross_validate: bool) -> None:
     from headstart.core.text import count
 
     if written.tested:
-        why = "in cross-validation every picture tests" if cross_validate else "of the test split"
+        pictures = count(written.tested, "picture")
+        who = f"{pictures} (each tests, in cross-validation)" if cross_validate else f"{pictures} of the test split"
         show_prose(
-            f"{count(written.tested, 'picture')} with such a finding stayed, {why}: a score without hard pictures "
-            "promises too much. --of-test leaves them out too."
+            f"{who} with such a finding stayed: a score without hard pictures promises too much. --of-test leaves them "
+            "out too."
         )
     if written.split:
         show_prose("Its column split keeps the test pictures that were looked at.")
