@@ -56,9 +56,12 @@ def row(
     return Row(name, value, float(min(values)), float(max(values)), unit, target, met, note)
 
 
-def not_measured(name: str, reason: str, unit: str = "", *, at_least: float | None = None) -> Row:
+def not_measured(
+    name: str, reason: str, unit: str = "", *, at_least: float | None = None, at_most: float | None = None
+) -> Row:
     """Return the row of something that could not be measured; it is neither met nor missed."""
     target = "" if at_least is None else f">= {at_least:g}"
+    target = target if at_most is None else f"<= {at_most:g}"
     return Row(name, None, None, None, unit, target, None, f"not measured: {reason}")
 
 

@@ -88,9 +88,11 @@ def run(name: str, data: Path, effort: Effort) -> bool:
 
 
 def unmeasured(module: ModuleType, reason: str) -> list[Row]:
-    """Return the rows with a target of a benchmark that could not run."""
-    bounds = getattr(module, "BOUNDS", {f"{module.__name__}": None})
-    return [not_measured(name, reason, at_least=bound) for name, bound in bounds.items()]
+    """Return the rows with a target of a benchmark that could not run: `BOUNDS` are at least, `LIMITS` at most."""
+    limits = getattr(module, "LIMITS", {})
+    bounds = getattr(module, "BOUNDS", {} if limits else {f"{module.__name__}": None})
+    lower = [not_measured(name, reason, at_least=bound) for name, bound in bounds.items()]
+    return lower + [not_measured(name, reason, at_most=bound) for name, bound in limits.items()]
 
 
 def machine() -> str:

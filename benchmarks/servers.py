@@ -106,7 +106,7 @@ def stop(process: subprocess.Popen[str]) -> None:
         process.stdout.close()
 
 
-def wrk(server: Server, pictures: Path, *, connections: int, seconds: int) -> dict[str, float]:
+def wrk(server: Server, pictures: Path, *, connections: int, seconds: int, threads: int = 1) -> dict[str, float]:
     """Return what a closed load measured: `status 200` and others, `seconds`, `p50` and `p99` in ms, `errors`.
 
     Raises:
@@ -114,7 +114,19 @@ def wrk(server: Server, pictures: Path, *, connections: int, seconds: int) -> di
     """
     if shutil.which("wrk") is None:
         raise NotMeasured("wrk is not installed (apt install wrk)")
-    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{seconds}s", "--timeout", "30s", "-s", str(LUA)]
+    command = [
+        "wrk",
+        "-t",
+        str(threads),
+        "-c",
+        str(connections),
+        "-d",
+        f"{seconds}s",
+        "--timeout",
+        "30s",
+        "-s",
+        str(LUA),
+    ]
     command += [f"{server.url}/predict", "--", str(pictures)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=True)
     known = ("status", "seconds", "p50", "p99", "errors")

@@ -1,11 +1,13 @@
 """The benchmarks' own code: rows, bounds, the list of modules, the page. Nothing is measured here."""
 
 import ast
+import http.client
 import importlib
 import inspect
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -42,9 +44,67 @@ def test_a_benchmark_imports_says_what_it_compares_and_can_be_measured(name: str
     module = load(name)
     assert len(module.__doc__.split()) >= 10
     assert list(inspect.signature(module.measure).parameters) == ["data", "effort"]
-    for title, bound in getattr(module, "BOUNDS", {}).items():
+    for title, bound in [*getattr(module, "BOUNDS", {}).items(), *getattr(module, "LIMITS", {}).items()]:
         assert title
         assert bound >= 0
+
+
+@pytest.mark.parametrize(("name", "count"), [("serving", 2), ("serving_abuse", 10)])
+def test_without_a_load_generator_every_target_of_the_server_counts_as_not_measured(
+    name: str, count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run, harness, module = load("run"), load("harness"), load(name)
+
+    def nothing(data: Path, effort: object) -> Iterator[object]:
+        raise harness.NotMeasured("wrk is not installed")
+        yield
+
+    monkeypatch.setattr(module, "measure", nothing)
+    saved: list = []
+    monkeypatch.setattr(run, "save", saved.extend)
+    assert run.run(name, tmp_path, harness.FULL)
+    assert len(saved) == len({one.name for one in saved}) == count
+    assert {one.target[:2] for one in saved} == {">=", "<="}
+    assert all(one.met is None and "wrk is not installed" in one.note for one in saved)
+    # Every row with a target has its bound from there.
+    source = inspect.getsource(module)
+    assert source.count("at_least=") + source.count("at_most=") == count
+    assert source.count("at_least=BOUNDS[") + source.count("at_most=LIMITS[") == count
+
+
+def test_a_connection_that_breaks_beside_the_load_is_counted_and_asks_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load("serving_abuse")
+    results = iter([ConnectionResetError("gone"), 200, http.client.IncompleteRead(b""), 503, 200])
+    posted = threading.Event()
+
+    class Client:
+        def __init__(self, url: str) -> None:
+            pass
+
+        def post(self, body: bytes) -> int:
+            result = next(results, None)
+            if result is None:
+                posted.set()
+                return 503
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+        def close(self) -> None:
+            pass
+
+    class Server:
+        url = "http://localhost"
+
+        def memory(self) -> float:
+            return 1.0
+
+    monkeypatch.setattr(module, "Client", Client)
+    beside = module.Beside(Server(), b"")
+    assert posted.wait(30)
+    beside.stop()
+    assert beside.broken == 2
+    assert len(beside.waits) == 2
 
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "peers").glob("*.py")), ids=lambda path: path.stem)
