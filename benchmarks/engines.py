@@ -2,8 +2,11 @@
 
 Pictures/s of the network alone, two cores busy, the engines taking turns within each run; and accuracy on catdog
 pictures that the model did not learn from. int8 is what `headstart export --int8` writes; what it leaves in floating
-point is that of the engine that it is held against. The targets are those of batches of 32, as in the design's table of
-engines; headstart itself runs batches of 4, where bfloat16 is at its best and int8 gains less: both are shown.
+point is that of the engine that it is held against. ONNX Runtime runs what `headstart export --to onnx` writes, one
+session of one thread called from every core: two threads for one caller were as fast, and without its arena, or its own
+layout, it was slower (2026-11-27). The targets are those of batches of 32, as in the design's table of engines;
+headstart itself runs batches of 4, where bfloat16 is at its best and int8 gains less, how much less depends on the
+processor (docs/experiments.md): both are shown.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ def measure(data: Path, effort: Effort = FULL) -> list[Row]:
         predictor = load(classifier.fit(data / "catdog").save(f"{place}/model"))
         dataset = read_dataset(data / "catdog", for_training=False)
         everything = Data(dataset.paths, np.asarray(dataset.targets))
+        export_model(predictor, Path(place, "onnx32"), "onnx", data=everything)  # ONNX Runtime at its best
         for form in ("openvino", "onnx"):
             export_model(predictor, Path(place, form), form, number="int8", data=everything, max_loss=1.0, force=True)
         file, int8, workers = predictor.network_file, Path(place, "openvino", "model.xml"), cores()
@@ -47,7 +51,7 @@ def measure(data: Path, effort: Effort = FULL) -> list[Row]:
             "OpenVINO bfloat16": Network(file, precision="bfloat16", streams=workers).run,
             "OpenVINO int8": Network(int8, streams=workers).run,
             "OpenVINO int8, the rest in bfloat16": Network(int8, precision="bfloat16", streams=workers).run,
-            "ONNX Runtime float32": in_onnxruntime(file),
+            "ONNX Runtime float32": in_onnxruntime(Path(place, "onnx32", "model.onnx")),
             "ONNX Runtime int8": in_onnxruntime(Path(place, "onnx", "model.onnx")),
         }
         rows = [*_unseen(predictor, dataset)]

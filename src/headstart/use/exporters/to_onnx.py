@@ -13,6 +13,7 @@ from headstart.core.predictor import Predictor
 from headstart.core.runtime import Network, cores
 from headstart.use.exporters.contract import Exported, How, Number, Run
 from headstart.use.exporters.metadata import as_text, describe
+from headstart.use.exporters.padding import fix_padding
 
 PRECISIONS: tuple[Number, ...] = ("float32", "float16", "int8")
 
@@ -26,6 +27,7 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     import onnx
 
     model = onnx.load(str(predictor.network_file))
+    fix_padding(model)
     packages: tuple[str, ...] = ("onnx",)
     if how.number == "int8":
         from headstart.use.exporters.quantize import quantize_onnx
