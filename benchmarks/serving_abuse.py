@@ -44,10 +44,10 @@ ABUSED = "abuse: growth of memory after the first tenth"
 FILES = "abuse: files in the server's folders"
 WRITTEN = "abuse: bytes that the server wrote to disk"
 BOUNDS = {HEAVY: 10}
-# The p99 in ms: a tenth of what a request may take.
+# The p99 in ms: a sixth of what a request may take before it is 504.
 LIMITS = {
     OTHERS: 0,
-    P99: 3000,
+    P99: 5000,
     GROWTH: 20,
     BACK: 5,
     FAILED: 0,
@@ -99,9 +99,9 @@ def overload(server: Server, pictures: Path, *, seconds: int) -> Iterator[Row]:
 
 
 def heavy_load(server: Server, pictures: Path) -> int:
-    """Return how many connections offer ten times what is answered, or the most that are tried."""
+    """Return how many connections offer ten times what is answered, with some to spare, or the most that are tried."""
     for connections in LOADS:
-        if offered(wrk(server, pictures, connections=connections, seconds=3, threads=2)) >= 1.1 * BOUNDS[HEAVY]:
+        if offered(wrk(server, pictures, connections=connections, seconds=3, threads=2)) >= 1.5 * BOUNDS[HEAVY]:
             break
     return connections
 
