@@ -196,7 +196,7 @@ def tuned(tmp_path_factory, make_picture) -> ImageClassifier:
         for index in range(25):
             make_picture(folder / "data" / kind / f"{index}.jpg", kind, (96, 128), index)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(method, "mcnemar", lambda a, b: (0.0, 0.01))
+        patch.setattr(method, "mcnemar", lambda *answers: (0.0, 0.01))
         patch.setattr(method, "is_better", lambda new, old: True)
         training = {"epochs": 2, "unfreeze": 4, "batch_norm": "train", "learning_rate": 0.01}
         return fit(folder / "data", training, augmentation="flip", out=folder / "model", class_weight="balanced")

@@ -50,6 +50,7 @@ def summary(classifier: ImageClassifier, model: str) -> dict[str, Any]:
         "kept_together": classifier.kept_together_,
         "seconds": {name: round(seconds, 3) for name, seconds in classifier.seconds_.items()},
         "evaluated_by": classifier.evaluated_by_,
+        "repeats": description.get("repeats"),
         "test": figures(classifier.test_),
         "validation": figures(classifier.validation_),
         "finetuning": description.get("finetuning", {}).get("gain"),
@@ -64,7 +65,7 @@ def show_fit(result: dict[str, Any]) -> None:
     counts, test = result["counts"], result["test"]
     by_test = result["evaluated_by"] == "test pictures"
     what = pictures(test["n"], test["units"], "untouched test picture" if by_test else "picture")
-    what += "" if by_test else f", by {result['evaluated_by']}"
+    what += "" if by_test else f", by {result['evaluated_by']} (means of {result['repeats']} repeats)"
     show(
         "",
         f"{result['model']}: {len(result['classes'])} classes, {result['backbone']} with {_a(result['head'])} head",

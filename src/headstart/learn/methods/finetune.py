@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from headstart.core.errors import SettingError, TrainingError
 from headstart.core.labels import paired_bootstrap
-from headstart.core.metrics import Evaluation, evaluate, mcnemar
+from headstart.core.metrics import Evaluation, mcnemar
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.learn import runs
@@ -252,9 +252,9 @@ def judge(job: Job, task: Task) -> tuple[Evaluation, Outcomes]:
     dataset, rows = task.prepared.dataset, task.prepared.split.validation
     logits = torch.cat([part for _, part in validation_logits(job)])
     named = ACTIVATIONS[dataset.activation](logits).cpu().numpy()
-    targets = dataset.targets[rows]
-    said = Outcomes(dataset.classes, tuple(dataset.paths[row] for row in rows), targets, named)
-    return evaluate(targets, named, dataset.classes, seed=task.seed), said
+    paths, units = tuple(dataset.paths[row] for row in rows), task.prepared.split.units[rows]
+    said = Outcomes(dataset.classes, paths, dataset.targets[rows], named, units=units)
+    return said.evaluate(task.seed), said
 
 
 def choose(
@@ -325,8 +325,10 @@ def choose(
 def _paired_test(frozen: Outcomes, tuned: Outcomes, seed: int) -> tuple[str, float]:
     """Return the name and the p of the test that suits what was said of the same validation pictures."""
     if tuned.several_labels:
-        return "bootstrap", paired_bootstrap(tuned.targets, frozen.probabilities, tuned.probabilities, seed)[1]
-    return "McNemar", mcnemar(frozen.right, tuned.right)[1]
+        return "bootstrap", paired_bootstrap(
+            tuned.targets, frozen.probabilities, tuned.probabilities, seed, tuned.units
+        )[1]
+    return "McNemar", mcnemar(frozen.right, tuned.right, tuned.units)[1]
 
 
 def is_better(new: Evaluation, old: Evaluation) -> bool:
