@@ -31,7 +31,7 @@ from serving import CONNECTIONS, Client, copy_pictures
 MEGABYTE = 1024**2
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 # Tried for a moment each, until the load is heavy enough.
-LOADS = (320, 640, 1280, 2560, 5120)
+LOADS = (320, 640, 1280, 2560)
 
 HEAVY = "overload: requests offered for one that is answered"
 OTHERS = "overload: neither 200 nor 503, or hung up"
@@ -101,16 +101,17 @@ def overload(server: Server, pictures: Path, *, seconds: int) -> Iterator[Row]:
 def heavy_load(server: Server, pictures: Path) -> int:
     """Return how many connections offer ten times what is answered, with some to spare, or the most that can be tried.
 
-    With very many on a slow machine a moment is over before the first answer has come: the load before is taken then.
+    Client and server share the machine, so that more connections offer no more from where refusing takes it all. With
+    very many, a moment is over before the first answer has come: the load before is taken then.
     """
     chosen = LOADS[0]
     for connections in LOADS:
         try:
-            found = offered(wrk(server, pictures, connections=connections, seconds=5, threads=2))
+            found = offered(wrk(server, pictures, connections=connections, seconds=10, threads=2))
         except NotMeasured:
             break
         chosen = connections
-        if found >= 1.5 * BOUNDS[HEAVY]:
+        if found >= 1.2 * BOUNDS[HEAVY]:
             break
     return chosen
 
