@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from headstart import ImageClassifier, load
+from headstart.cli import app
 from headstart.core.answers import answer
 from headstart.core.errors import DataError, ExportError, SettingError
 from headstart.core.intervals import wilson
@@ -54,6 +57,8 @@ def model(tmp_path_factory, pictures) -> Path:
     figure = {"value": 0.123, "low": 0.1, "high": 0.2}
     description["test"] = {"n": 7, "figures": {"accuracy": figure, "log_loss": figure}, "majority": 0.5}
     description["evaluated_by"] = "test pictures"
+    calibration = {"ece": 0.123, "log_loss": 0.123}
+    description["confidence"]["cross_validation"] = {"before": calibration, "after": calibration}
     description["confidence"]["conformal"] = {"coverage": 0.95, "threshold": 0.02, "test_coverage": figure, "n": 9}
     description["confidence"]["novelty"] |= {"threshold": 0.3, "test_alarms": figure}
     (folder / "model.json").write_text(json.dumps(description))
@@ -108,11 +113,37 @@ def test_int8_is_measured_on_pictures_that_were_not_learned_from_and_carries_tha
     assert "coverage" not in conformal  # which was promised of the original
     assert told["confidence"]["novelty"]["test_alarms"] == share(np.array([one.unknown for one in answers]))
     assert again.thresholds == predictor.thresholds
+    assert "cross_validation" not in told["confidence"]
     assert "0.123" not in json.dumps(told)
     served = Models([str(tmp_path / "out")]).get()
     assert served is not None
     assert served.to_json()["test"] == {"n": 24, "accuracy": told["test"]["figures"]["accuracy"]}
     assert served.to_json()["evaluated_by"] == UNSEEN
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.0])
+def test_an_export_in_int8_gets_a_report_without_what_was_promised_of_the_original(
+    threshold, model, pictures, unseen, tmp_path, monkeypatch
+) -> None:
+    shutil.copytree(model, tmp_path / "original")
+    file = tmp_path / "original" / "model.json"
+    description = json.loads(file.read_text())
+    description["confidence"]["conformal"]["threshold"] = threshold  # 0: every set holds all classes
+    file.write_text(json.dumps(description))
+    predictor = load(tmp_path / "original")
+    data = labelled(predictor, pictures, unseen)
+    export_model(predictor, tmp_path / "out", "openvino", number="int8", data=data, max_loss=1.0)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["evaluate", "out", str(unseen), "--quiet"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (page,) = tmp_path.glob("*.html")
+    said = page.read_text(encoding="utf-8")
+    rows = {name: re.search(rf"<tr><td>{name}.*?</tr>", said) for name in ("true class is in", "called unknown")}
+    for name, row in rows.items():
+        assert row is not None, name
+        assert "at least" not in row[0]
+        assert "at most" not in row[0]
+    assert ("too few for sets that promise a coverage, so" in said) == (threshold == 0)
 
 
 def test_a_network_in_int8_is_small_and_every_convolution_of_it_is_in_int8(

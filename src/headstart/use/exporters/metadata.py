@@ -18,6 +18,7 @@ _DATA = ("name", "fingerprint", "counts")
 _TEST = ("n", "figures", "majority")
 # What was measured of the original, or is promised of it: of a network in 8 bits it is not true.
 _OF_THE_ORIGINAL = ("test", "evaluated_by")
+_CONFIDENCE_LEFT_OUT = ("test", "cross_validation")
 _CONFIDENCE_OF_THE_ORIGINAL = {
     "conformal": ("coverage", "test_coverage", "mean_size"),
     "novelty": ("false_alarm_rate", "test_alarms"),
@@ -59,7 +60,7 @@ def _without_figures(told: dict[str, Any]) -> dict[str, Any]:
     """Return the same without what the original was measured to be: the thresholds stay, as answers depend on them."""
     kept = {name: value for name, value in told.items() if name not in _OF_THE_ORIGINAL}
     if isinstance(kept.get("confidence"), dict):
-        confidence = {name: value for name, value in kept["confidence"].items() if name != "test"}
+        confidence = {name: value for name, value in kept["confidence"].items() if name not in _CONFIDENCE_LEFT_OUT}
         for name, gone in _CONFIDENCE_OF_THE_ORIGINAL.items():
             if isinstance(confidence.get(name), dict):
                 confidence[name] = {key: value for key, value in confidence[name].items() if key not in gone}
