@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,3 +92,51 @@ def test_an_event_that_cannot_be_written_is_let_go(monkeypatch: pytest.MonkeyPat
         null = os.open(os.devnull, os.O_WRONLY)  # closing flushes what could not be written
         os.dup2(null, nobody_reads.fileno())
         os.close(null)
+
+
+def test_long_lines_of_several_threads_to_a_pipe_stay_lines() -> None:
+    read, write = os.pipe()
+    standard, found = os.dup(2), []
+
+    def reader() -> None:
+        with open(read, "rb") as pipe:
+            found.extend(pipe)
+
+    threads = [threading.Thread(target=reader)]
+    threads += [
+        threading.Thread(target=lambda: [log.event("request", path="x" * 60_000) for _ in range(60)]) for _ in range(3)
+    ]
+    try:
+        os.dup2(write, 2)
+        os.close(write)
+        with log.only_json():
+            for thread in threads:
+                thread.start()
+            for thread in threads[1:]:
+                thread.join(60)
+    finally:
+        os.dup2(standard, 2)  # the pipe's last writer goes
+        os.close(standard)
+    threads[0].join(60)
+    assert [len(json.loads(line)["path"]) for line in found] == [60_000] * 180
+
+
+def test_what_is_written_in_parts_is_written_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts: list[bytes] = []
+
+    def write(descriptor: int, data: bytes) -> int:
+        parts.append(bytes(data[:7]))
+        return len(parts[-1])
+
+    monkeypatch.setattr(log, "_own", [1])
+    monkeypatch.setattr(log.os, "write", write)
+    log.event("request", path="/predict")
+    monkeypatch.undo()
+    assert json.loads(b"".join(parts))["path"] == "/predict"
+
+
+def test_a_long_path_is_cut_in_the_log(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(model, access_log=True) as client:
+        assert client.get("/" + "x" * 30_000).status_code == 404
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["path"] == "/" + "x" * 1_999

@@ -302,3 +302,50 @@ def test_killed_again_and_again_every_picture_is_labelled_exactly_once(model: Pa
     paths = [line["path"] for line in lines(out)]
     assert len(paths) == len(set(paths)) == count
     shutil.rmtree(folder)
+
+
+def test_a_watch_goes_on_when_the_current_directory_is_removed(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, current, out = tmp_path / "pictures", tmp_path / "current", tmp_path / "labels.jsonl"
+    folder.mkdir()
+    current.mkdir()
+    monkeypatch.chdir(current)
+    (folder / "a.jpg").write_bytes(PICTURE)
+    with watching(model, Path("../pictures"), out):
+        until(lambda: len(lines(out)) == 1)
+        current.rmdir()
+        current.mkdir()  # another one, at the same place
+        (folder / "b.jpg").write_bytes(PICTURE)
+        until(lambda: len(lines(out)) == 2)
+    assert [line["path"] for line in lines(out)] == [str(folder / "a.jpg"), str(folder / "b.jpg")]
+
+
+def test_from_a_current_directory_that_is_gone_a_relative_folder_is_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(SettingError, match="name it whole"):
+        watch(artifact.load(model), Path(), tmp_path / "labels.jsonl", stop=threading.Event())
+
+
+def test_a_folder_that_cannot_be_looked_up_for_a_while_ends_no_watch(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out, away = tmp_path / "pictures", tmp_path / "labels.jsonl", []
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(PICTURE)
+    resolve = Path.resolve
+
+    def fails(path: Path, *arguments: bool) -> Path:
+        if path == folder and len(away) < 3:
+            away.append(path)
+            raise OSError("the drive is away")
+        return resolve(path, *arguments)
+
+    monkeypatch.setattr(Path, "resolve", fails)
+    with watching(model, folder, out):
+        until(lambda: len(lines(out)) == 1)
+    assert len(away) == 3

@@ -66,13 +66,19 @@ def watch(predictor: Predictor, folder: Path, out: Path, *, stop: threading.Even
     """
     if not folder.is_dir():
         raise SettingError(f"{shown(folder)} is no folder: name one to watch.")
+    try:
+        folder = folder.absolute()  # once: the current directory may go, the folder may not be below it
+    except OSError as error:
+        raise SettingError(
+            f"{shown(folder)} cannot be found ({error.strerror}): go to a folder that exists, or name it whole."
+        ) from None
     count = 0
     waiting: dict[Path, tuple[State, float]] = {}
     several = None if predictor.thresholds.labels is None else predictor.classes
     with Records(out, several) as records:
         while not stop.is_set():
             start = time.monotonic()
-            ready, waiting = _look(folder.resolve(), records.done, waiting)
+            ready, waiting = _look(folder, records.done, waiting)
             for path, state, told in _label(predictor, ready, waiting, top, stop):
                 records.append(state, told)
                 waiting.pop(path, None)
@@ -86,8 +92,14 @@ def _look(
     folder: Path, done: set[State], before: dict[Path, tuple[State, float]]
 ) -> tuple[list[Path], dict[Path, tuple[State, float]]]:
     """Return the files that have settled, and for each that is not done its state and since when it has that."""
-    now, ready, waiting = time.monotonic(), [], {}
-    for path in find_files(folder):
+    now = time.monotonic()
+    ready: list[Path] = []
+    waiting: dict[Path, tuple[State, float]] = {}
+    try:
+        real = folder.resolve()  # each time: it may be a link that is set elsewhere
+    except (OSError, RuntimeError):  # a network drive that is away, a link to itself: nothing now
+        return ready, waiting
+    for path in find_files(real):
         state = State.of(path)
         if state is None or state in done:
             continue

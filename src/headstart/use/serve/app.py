@@ -29,7 +29,7 @@ from headstart.use.serve.limits import Limits
 from headstart.use.serve.log import event
 from headstart.use.serve.metrics import Metrics
 from headstart.use.serve.models import Models, Served
-from headstart.use.serve.pool import Outputs, Pool, QueueFull
+from headstart.use.serve.pool import LargeQueueFull, Outputs, Pool, QueueFull
 
 GONE = 499  # what nginx writes down of a client that did not wait
 RELOAD_SECONDS = 1.0
@@ -113,8 +113,7 @@ def _say_open(app: FastAPI) -> None:
 async def _running(service: Service, *, reload: bool) -> AsyncIterator[None]:
     service.pool = Pool(cores(), service.limits.queue, service.limits.pixels, service.metrics.batch.observe)
     service.metrics.watch_queue(lambda: service.pool.waiting if service.pool else 0)
-    for one in service.models:
-        service.metrics.loaded.labels(one.name).set(one.loaded)
+    _note_loaded(service)
     watching = asyncio.create_task(_watch_folders(service)) if reload else None
     try:
         yield
@@ -132,15 +131,25 @@ async def _running(service: Service, *, reload: bool) -> AsyncIterator[None]:
             event("stopped", threads_left=service.left, reason=f"still busy {seconds:g} s after the last request")
 
 
+def _note_loaded(service: Service) -> None:
+    # Not in `_running`: what its variables name is held until the server stops, a model that was exchanged too.
+    for one in service.models:
+        service.metrics.loaded.labels(one.name).set(one.loaded)
+
+
 async def _watch_folders(service: Service) -> None:
     """Look once a second for new models; a damaged one is said and the old one stays."""
     while True:
         await asyncio.sleep(RELOAD_SECONDS)
         try:
-            for old in await asyncio.to_thread(service.models.changed):
-                await _exchange(service, old)
+            await _exchange_changed(service)
         except Exception as error:  # whatever it is, such as a network drive that is away: look again
             event("models not looked at", reason=f"{type(error).__name__}: {error}")
+
+
+async def _exchange_changed(service: Service) -> None:
+    for old in await asyncio.to_thread(service.models.changed):
+        await _exchange(service, old)
 
 
 async def _exchange(service: Service, old: Served) -> None:
@@ -199,9 +208,12 @@ async def predict(request: Request, asked: Annotated[schema.Asked, Query()]) -> 
                         413, f"heat maps are drawn for at most {MOST_HEAT_MAPS} pictures: send fewer at once."
                     )
                 outputs, drawn = await _unless_gone(request, _computed(service, model, pictures, asked.heat_map))
-    except QueueFull:
+    except QueueFull as full:
         service.metrics.pictures.labels(model.name, "refused").inc()
-        raise Refused(503, "too many pictures are waiting. Try again soon.", {"Retry-After": "1"}) from None
+        why = "too many pictures are waiting. Try again soon."
+        if isinstance(full, LargeQueueFull):
+            why = "too many large pictures are waiting. Try again soon, with fewer or smaller ones."
+        raise Refused(503, why, {"Retry-After": "1"}) from None
     except TimeoutError:
         service.metrics.pictures.labels(model.name, "late").inc()
         seconds = f"{service.limits.seconds:g} s"
@@ -222,7 +234,12 @@ async def _computed(
     service: Service, model: Served, pictures: list[bytes], heat_map: bool
 ) -> tuple[list[Outputs | ImageError], dict[int, str | None]]:
     """Return what the network says of each picture, and the heat maps by position, where they are asked for."""
-    outputs = await asyncio.gather(*_pool(service).submit(model.predictor, pictures))
+    waiting = _pool(service).submit(model.predictor, pictures)
+    try:
+        outputs = await asyncio.gather(*waiting)
+    finally:
+        for one in waiting:
+            one.cancel()  # where one of them was refused or failed; those that are done stay as they are
     if not heat_map:
         return outputs, {}
     wanted = {

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_LONGEST = 2_000  # characters of a word of the client's in the log
 
 
 class Frame:
@@ -104,8 +105,8 @@ class Frame:
                 "request",
                 id=identity,
                 client=scope["client"][0] if scope.get("client") else None,
-                method=sent,
-                path=scope["path"],
+                method=sent[:_LONGEST],
+                path=scope["path"][:_LONGEST],
                 status=status,
                 ms=round(1000 * seconds, 1),
                 **scope.get("state", {}),

@@ -15,6 +15,9 @@ from typing import Any
 
 _LONGEST = 10_000  # bytes of a line that is not ours
 _own: list[int] = []  # the descriptor of the log, while `only_json` keeps standard error for others
+# Threads that write to a pipe at once would mix their lines from 4 KB on. It can be taken again by its thread, as the
+# collector may run meanwhile, and what it closes may warn.
+_one_at_a_time = threading.RLock()
 
 
 def event(kind: str, **fields: Any) -> None:
@@ -22,11 +25,13 @@ def event(kind: str, **fields: Any) -> None:
     now = time.time()
     stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(now))}.{int(now % 1 * 1000):03}Z"
     line = json.dumps({"time": stamp, "event": kind, **fields}, default=str)
-    with suppress(OSError, ValueError):  # a reader that has gone, a full disk, a closed stream
-        if _own:
-            os.write(_own[-1], line.encode() + b"\n")
-        else:
+    with _one_at_a_time, suppress(OSError, ValueError):  # a reader that has gone, a full disk, a closed stream
+        if not _own:
             print(line, file=sys.stderr, flush=True)
+            return
+        rest = line.encode() + b"\n"
+        while rest:  # a pipe takes as much as it has room for
+            rest = rest[os.write(_own[-1], rest) :]
 
 
 class JsonLines(logging.Handler):
@@ -67,8 +72,9 @@ def only_json() -> Iterator[None]:
             sys.stderr.flush()
         os.dup2(own, 2)  # the pipe's last writer goes, and with it the reader, once it has read all
         reader.join(1)
-        _own.remove(own)
-        os.close(own)
+        with _one_at_a_time:  # nobody is between a look at it and its use
+            _own.remove(own)
+            os.close(own)
 
 
 def _read(descriptor: int) -> None:

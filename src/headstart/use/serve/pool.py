@@ -33,6 +33,10 @@ class QueueFull(Exception):  # noqa: N818 (not an error: the client is told to c
     """More pictures are waiting than may wait."""
 
 
+class LargeQueueFull(QueueFull):
+    """More large pictures are waiting than may wait, of whatever requests."""
+
+
 @dataclass(eq=False)
 class Job:
     """One picture that waits: its bytes, its model, where its outputs are awaited, whether it was found to be large."""
@@ -48,7 +52,7 @@ class Pool:
 
     Args:
         threads: How many; as many as the networks have streams.
-        queue: How many pictures may wait.
+        queue: How many pictures may wait; of large ones, a quarter of it.
         max_pixels: Of one picture.
         on_batch: Called in a thread with the number of pictures of each run of a network.
     """
@@ -57,6 +61,7 @@ class Pool:
         self, threads: int, queue: int, max_pixels: int, on_batch: Callable[[int], None] = lambda size: None
     ) -> None:
         self._queue = queue
+        self._most_large = max(1, queue // 4)  # they are slow, and must leave places to the others
         self._max_pixels = max_pixels
         self._on_batch = on_batch
         self._loop = asyncio.get_running_loop()
@@ -98,6 +103,8 @@ class Pool:
     def submit(self, predictor: Predictor, pictures: Sequence[bytes]) -> list[asyncio.Future[Outputs | ImageError]]:
         """Let pictures wait for their turn, all or none; one whose future is cancelled is forgotten.
 
+        Whether a picture is large shows later, so that a future may raise LargeQueueFull, too.
+
         Raises:
             QueueFull: They would be too many.
         """
@@ -129,20 +136,32 @@ class Pool:
                         waiting.remove(job)
 
     def _work(self, number: int) -> None:
-        while jobs := self._take(number):
-            ran_large = jobs[0].large
-            results = self._results(jobs)
-            with self._changed:
-                for job, result in zip(jobs, results, strict=True):
-                    if result is _LATER and not job.future.cancelled():
-                        job.large = True
-                        self._large.append(job)
-                if ran_large:
-                    self._large_runs = False
-                del self._busy[number]
-                self._changed.notify_all()
-            with suppress(RuntimeError):  # the loop has ended: this thread was left behind
-                self._loop.call_soon_threadsafe(_resolve, jobs, results)
+        while self._worked(number):
+            pass
+
+    def _worked(self, number: int) -> bool:
+        """Wait for pictures and run them; False when all is closed. What it holds goes with it, so not a loop."""
+        jobs = self._take(number)
+        if not jobs:
+            return False
+        ran_large = jobs[0].large
+        results = self._results(jobs)
+        with self._changed:
+            for index, job in enumerate(jobs):
+                if results[index] is not _LATER or job.future.cancelled():
+                    continue
+                if len(self._large) < self._most_large:
+                    job.large = True
+                    self._large.append(job)
+                else:
+                    results[index] = LargeQueueFull()
+            if ran_large:
+                self._large_runs = False
+            del self._busy[number]
+            self._changed.notify_all()
+        with suppress(RuntimeError):  # the loop has ended: this thread was left behind
+            self._loop.call_soon_threadsafe(_resolve, jobs, results)
+        return True
 
     def _results(self, jobs: list[Job]) -> list[Any]:
         """Return outputs or errors; a picture that nobody thought of fails alone, not the others of its batch."""
