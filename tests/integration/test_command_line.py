@@ -284,9 +284,8 @@ def test_ctrl_c_leaves_no_half_written_model_and_says_how_to_continue(pictures, 
 def test_ctrl_c_between_epochs_ends_like_any_other_and_says_how_to_resume(pictures, tmp_path) -> None:
     options = ("--method", "finetune", "--unfreeze", "conv_head", "--views", "2", "--training", "epochs=100000")
     with endless_fit(pictures, tmp_path, *options) as process:
-        assert any(line.startswith(("epoch 2/", "epoch  2/")) for line in process.stderr), (
-            "it ended before its second epoch"
-        )
+        started = (" ".join(line.split()).startswith("epoch 2/") for line in process.stderr)
+        assert any(started), "it ended before its second epoch"
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 130  # a crash while the networks of two engines are torn down has another
