@@ -40,9 +40,23 @@ def gif(before: bytes) -> bytes:
     return data[:first] + before + data[first:]
 
 
-def tiff(strips: int, order: str = "<", entries: int = 0) -> bytes:
-    """A TIFF one pixel wide whose strips are all the same byte, with some empty entries more."""
-    count = 10 + entries
+def exif(kind: int, count: int, size: int, tag: int = 0x0112, *, there: int | None = None) -> bytes:
+    """EXIF of one tag (the orientation), with as many values as it says, or as are `there`."""
+    values = bytes([1, 0, 0, 0]) * ((count if there is None else there) * size // 4)
+    return b"II*\0" + struct.pack("<IHHHIII", 8, 1, tag, kind, count, 26, 0) + values
+
+
+def exif_segments(data: bytes) -> bytes:
+    """Such EXIF in as many segments of a JPEG as it needs."""
+    return b"".join(segment(0xE1, b"Exif\0\0" + data[at : at + 65_000]) for at in range(0, len(data), 65_000))
+
+
+def tiff(strips: int, order: str = "<", entries: int = 0, last: tuple[int, int, int] = (4, 1, 4)) -> bytes:
+    """A TIFF one pixel wide whose strips are all the same byte, with some empty entries more.
+
+    And one last entry of values: of what type, how many, of how many bytes each.
+    """
+    count = 11 + entries
     offsets = 8 + 2 + 12 * count + 4
     sizes, pixel = offsets + 4 * strips, offsets + 8 * strips
     values = [(256, 1), (257, strips), (258, 8), (259, 1), (262, 1), (273, offsets), (277, 1), (278, 1), (279, sizes)]
@@ -50,9 +64,11 @@ def tiff(strips: int, order: str = "<", entries: int = 0) -> bytes:
     tags = [struct.pack(order + "HHII", tag, 4, strips if tag in repeated else 1, value) for tag, value in values]
     tags += [struct.pack(order + "HHII", 284, 4, 1, 1)]
     tags += [struct.pack(order + "HHII", 40_000, 4, 1, 1)] * entries
+    kind, length, size = last
+    tags += [struct.pack(order + "HHII", 40_001, kind, length, pixel + 1)]
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "IH", 8, count)
     places = struct.pack(order + "I", pixel) * strips + struct.pack(order + "I", 1) * strips
-    return head + b"".join(tags) + bytes(4) + places + b"\x55"
+    return head + b"".join(tags) + bytes(4) + places + b"\x55" + bytes(length * size)
 
 
 def bmp_rle(width: int) -> bytes:
@@ -92,11 +108,18 @@ def crafted_pictures() -> dict[str, tuple[bytes, str]]:
             "compressed",
         ),
         "gif of many blocks": (gif(b"!\xfe" + b"\1a" * 21_000 + b"\0"), "blocks"),
-        "gif of many extensions": (gif(b"!\xfe\0" * 21_000), "blocks"),
-        "gif of blocks behind an empty one": (gif(b"!\xf9\0" + b"\x2c" * 45 * 21_000 + b"\0"), "blocks"),
+        "gif of many extensions": (gif(b"!\xfe\0" * 22_000), "blocks"),
+        "gif of blocks behind an empty one": (gif(b"!\xf9\0" + b"\x0a" * 11 * 30_000 + b"\0"), "blocks"),
         "tiff of many strips": (tiff(120_000), "strips"),
         "tiff of many strips, the other way round": (tiff(120_000, ">"), "strips"),
         "tiff of many tags": (tiff(1, entries=6_000), "tags"),
+        "tiff of many fractions": (tiff(1, last=(5, 2_000, 8)), "1,000 values"),
+        "tiff of many fractions, the other way round": (tiff(1, ">", last=(10, 2_000, 8)), "1,000 values"),
+        "tiff of many numbers": (tiff(1, last=(3, 210_000, 2)), "200,000 values"),
+        "png of exif of many fractions": (png(before=chunk(b"eXIf", exif(5, 2_000, 8))), "1,000 values"),
+        "png of such exif behind the pixels": (png(after=chunk(b"eXIf", exif(5, 2_000, 8))), "1,000 values"),
+        "jpeg of exif of many fractions": (jpeg(segments=exif_segments(exif(5, 2_000, 8))), "1,000 values"),
+        "jpeg of such exif in several segments": (jpeg(segments=exif_segments(exif(5, 20_000, 8))), "1,000 values"),
         "ppm of a long comment": (b"P6\n#" + b"a b " * 20_000 + b"\n1 1 255\nabc", "header"),
         "ppm as text": (b"P3\n10 10\n255\n" + b"#\n" * 1_000 + b"1 " * 300, "text"),
         "pbm as text": (b"P1\n2 2\n1 0 0 1\n", "text"),
@@ -106,9 +129,12 @@ def crafted_pictures() -> dict[str, tuple[bytes, str]]:
 
 def harmless_pictures() -> dict[str, bytes]:
     """Files that have many parts and are read, as programs do write such."""
-    frames = [Image.fromarray(np.full((4, 4, 3), shade, np.uint8)) for shade in range(200)]
+    frames = [Image.fromarray(np.full((4, 4, 3), shade, np.uint8)) for shade in range(1, 201)]
     animated = {"save_all": True, "append_images": frames[1:]}
     thumbnail = encoded(Image.fromarray(gradient(24, 32)), "JPEG", progressive=True)
+    told = b'<rdf:li stRef:documentID="xmp.did:0123-4567"/>\n' * 43_000
+    xmp = b"!\xff\x0bXMP DataXMP" + told + b"\1" + bytes(range(255, -1, -1)) + b"\0"
+    values = np.random.default_rng(0).integers(256, 4096, 160_000).astype(">u2")
     return {
         "jpeg whose profile holds the bytes of a scan": jpeg(segments=segment(0xE2, b"\xff\xda" * 1_000)),
         "jpeg with other pictures behind it": jpeg(thumbnail=thumbnail * 20),
@@ -116,7 +142,12 @@ def harmless_pictures() -> dict[str, bytes]:
         "png of many pixel chunks": png(before=chunk(b"prVt", bytes(500)) * 9_000),
         "animated png": encoded(frames[0], "PNG", **animated),
         "animated gif": encoded(frames[0], "GIF", **animated),
+        "gif of two megabytes of xmp": gif(xmp),
+        "jpeg of exif that promises more than there is": jpeg(segments=exif_segments(exif(5, 2_000, 8, there=10))),
+        "jpeg of exif of many bytes": jpeg(segments=exif_segments(exif(7, 300_000, 1, 0x927C))),
         "tiff of many strips": tiff(20_000),
+        "tiff of many bytes": tiff(1, last=(7, 300_000, 1)),
+        "tiff of as many numbers as a palette of 16 bits": tiff(1, last=(3, 3 * 65_536, 2)),
         "ppm of blanks": b"P5 400 400 255\n" + b" " * 160_000,
-        "pgm of 12 bits": b"P5 400 400 4095\n" + bytes(320_000),
+        "pgm of 12 bits": b"P5 400 400 4095\n" + values.tobytes(),
     }

@@ -184,10 +184,23 @@ def _keep_pillow_quiet() -> None:
 
 def _orientation(image: Image.Image) -> int:
     try:
+        if image.format == "PNG" and "exif" not in image.info:  # it may stand behind the pixels
+            image.load()
+        crafted.refuse_exif(_exif(image))
         value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except ImageError:
+        raise
     except Exception:  # damaged EXIF is no reason to refuse the pixels
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _exif(image: Image.Image) -> bytes:
+    """Return the bytes that Pillow would take for EXIF."""
+    found = image.info.get("exif")
+    if found is None and (text := image.info.get("Raw profile type exif")):  # as ImageMagick writes it into a PNG
+        found = bytes.fromhex("".join(text.split("\n")[3:]))
+    return found or b""
 
 
 def _for_simplejpeg(image: Image.Image) -> bool:
