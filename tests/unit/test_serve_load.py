@@ -372,14 +372,14 @@ def test_large_pictures_leave_three_quarters_of_the_queue_to_others(
         monkeypatch.setattr(Predictor, "run", run)
         sent = [threads.submit(client.post, "/predict", content=large)]
         until(lambda: pool._large_runs and pool.waiting == 0)
-        sent += [threads.submit(client.post, "/predict", content=large) for _ in range(2)]
-        until(lambda: pool.waiting == 2)
-        for several in (1, 4):  # where one of a request is refused, the others do not stay
+        for waiting, several in ((1, 3), (2, 1)):  # where one of a request is refused, the others do not stay
+            sent.append(threads.submit(client.post, "/predict", content=large))
+            until(lambda waiting=waiting: pool.waiting == waiting)
             refused = client.post("/predict", files=files(*[("a.png", large)] * several))
             assert refused.status_code == 503
             assert "large pictures" in refused.json()["error"]
             assert int(refused.headers["retry-after"]) >= 1
-            until(lambda: pool.waiting == 2)
+            until(lambda waiting=waiting: pool.waiting == waiting)
         assert client.post("/predict", files=files(*[("a.jpg", PICTURE)] * 6)).status_code == 200
         opened.set()
         assert {one.result().status_code for one in sent} == {200}
