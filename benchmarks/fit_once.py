@@ -1,6 +1,6 @@
 """Fit once: `python fit_once.py DATA PARAMETERS` (a JSON object) prints what came out as one JSON line.
 
-Freed memory is kept and threads wait asleep, as the command `headstart fit` does.
+Freed memory is kept and threads spin briefly, as the command `headstart fit` does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from headstart import ImageClassifier
-from headstart.cli.process import keep_freed_memory, wait_asleep
+from headstart.cli.process import keep_freed_memory, spin_briefly
 from headstart.core.progress import Progress, Update
 
 
@@ -34,7 +34,7 @@ class Steps(Progress):
 
 def main(data: str, parameters: str) -> None:
     """Fit and print."""
-    wait_asleep()  # `headstart` imports no torch
+    spin_briefly()  # `headstart` imports no torch
     keep_freed_memory()
     steps = Steps()
     classifier = ImageClassifier(**json.loads(parameters)).fit(data, progress=steps)

@@ -68,9 +68,9 @@ def app() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; errors are one line on standard error and exit code 2."""
     if arguments is None:  # this process is ours
-        from headstart.cli.process import keep_freed_memory, wait_asleep
+        from headstart.cli.process import keep_freed_memory, spin_briefly
 
-        wait_asleep()
+        spin_briefly()
         if sys.argv[1:2] == ["fit"]:
             keep_freed_memory()
     try:

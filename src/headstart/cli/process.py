@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 
+SPIN_COUNT = "10000"  # of 300,000; fewer cost small steps time on an idle machine (docs/experiments.md)
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt, in glibc's malloc.h
 
 
@@ -21,11 +22,11 @@ def keep_freed_memory() -> bool:
     return bool(mallopt(_MMAP_MAX, 0)) and bool(mallopt(_TRIM_THRESHOLD, 2**31 - 1))
 
 
-def wait_asleep() -> None:
-    """Let torch's threads sleep while they wait for one another, unless the user's environment says how they wait.
+def spin_briefly() -> None:
+    """Let torch's threads spin only briefly while they wait for one another, unless the environment says how they wait.
 
-    By default they spin (OpenMP). Where another program wants a core too, a thread spins for one that cannot run, and
-    training takes many times as long. To be called before torch is imported.
+    GNU's OpenMP has them spin for milliseconds before they sleep. Where another program wants a core too, a thread
+    spins for one that cannot run, and training takes many times as long. To be called before torch is imported.
     """
-    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
-        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")):
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
