@@ -15,12 +15,14 @@ from torch.nn import functional
 
 from headstart import ImageClassifier
 from headstart.core import settings as environment
-from headstart.core.errors import DataError, SettingError, TrainingError
+from headstart.core.errors import CacheError, DataError, SettingError, TrainingError
 from headstart.core.progress import Progress
+from headstart.learn import augment
 from headstart.learn.augment import make_augmentation
 from headstart.learn.features import extract as extraction
 from headstart.learn.features.engines import OpenVINOEngine, TorchEngine, graph_file
 from headstart.learn.features.extract import FeatureSettings, digest
+from headstart.learn.features.store import clear
 from headstart.learn.finetune import estimate, loop, precision
 from headstart.learn.finetune import source as sources
 from headstart.learn.finetune.estimate import parse_seconds
@@ -28,7 +30,7 @@ from headstart.learn.finetune.loss import scaled_weights
 from headstart.learn.finetune.source import CachedSource, LiveSource, Pictures, open_sources
 from headstart.learn.finetune.task import identity
 from headstart.learn.methods import finetune as method
-from headstart.networks import load_backbone, prefix
+from headstart.networks import faster, load_backbone, prefix
 from headstart.networks.freezing import hash_tensors
 
 
@@ -116,13 +118,18 @@ def test_pixels_are_the_views_and_validation_is_plain(pictures, lite0) -> None:
         assert np.array_equal(next(iter(train.batches(rows, view))), plain) == (view % 2 == 0)
 
 
-@pytest.mark.parametrize("cause", ["limit", "full"])
+@pytest.mark.parametrize("cause", ["limit", "full", "runs"])
 def test_what_does_not_fit_the_cache_is_computed_again_and_that_is_said(
     cause: str, pictures, lite0, fresh_cache, monkeypatch
 ) -> None:
     monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "100K" if cause == "limit" else "1M")
     if cause == "full":  # the estimate says that it fits, and the file is full none the less
         monkeypatch.setattr(sources, "_bytes", lambda *arguments: 0)
+    if cause == "runs":  # a checkpoint, which is not deleted for it, takes its place
+        monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "100M")
+        (fresh_cache / "runs" / "one").mkdir(parents=True)
+        with (fresh_cache / "runs" / "one" / "checkpoint.pt").open("wb") as file:
+            file.truncate(100 * 1024**2 - 100_000)
     progress = Progress()
     how = FeatureSettings(views=4, augmentation=make_augmentation("flip"), precision="float32")
     train, validation = open_sources(pictures, pictures, lite0, how, "blocks.1", progress)
@@ -131,7 +138,8 @@ def test_what_does_not_fit_the_cache_is_computed_again_and_that_is_said(
     (note,) = progress.notes
     assert "The activations below blocks.1 cannot be cached" in note
     assert "HEADSTART_CACHE_LIMIT" in note
-    assert environment.cache_limit() <= 1024**2
+    assert ("checkpoints and the like leave" in note) == (cause == "runs")
+    assert environment.cache_limit() <= (1024**2 if cause != "runs" else 100 * 1024**2)
     assert next(iter(train.batches([np.arange(3)], 1))).shape == (3, 16, 32, 32)
 
 
@@ -337,10 +345,105 @@ def test_auto_keeps_the_frozen_backbone_when_fine_tuning_explodes(folder, frozen
     (note,) = [note for note in kept.notes_ if "failed" in note]
     assert note.startswith("Fine-tuning failed, and the frozen backbone is kept: the ")
     assert "lower learning_rate (now 100)" in note
+    description = json.loads((model_folder(kept) / "model.json").read_text())
+    assert "lower learning_rate (now 100)" in description["finetuning"]["failed"]
+    assert "(fine-tuning was tried, and failed)" in (model_folder(kept) / "README.md").read_text()
     assert all(torch.equal(tensor, weights(frozen)[name]) for name, tensor in weights(kept).items())
     assert kept.validation_.figures == frozen.validation_.figures
     with pytest.raises(TrainingError, match=r"lower learning_rate \(now 100\)"):
         fit(folder, EXPLODING)
+
+
+BURSTING = {"epochs": 3, "batch_size": 8, "unfreeze": "conv_head", "checkpoint_seconds": 0.0}
+
+
+def failing_after(steps: int, monkeypatch, error: BaseException) -> None:
+    """Let so many steps be taken before one fails."""
+    take_step, left = loop.take_step, [steps]
+
+    def fail(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise error
+        return take_step(*arguments)
+
+    monkeypatch.setattr(loop, "take_step", fail)
+
+
+def fit_and_listen(folder, *, resume: bool = False, **parameters) -> Progress:
+    progress = Progress()
+    parameters = {"image_size": 64, "precision": "float32", "training": BURSTING, "method": "auto", **parameters}
+    ImageClassifier(**parameters).fit(folder, resume=resume, progress=progress, finish=None)
+    return progress
+
+
+def test_auto_that_failed_leaves_no_checkpoint_to_be_resumed_and_the_report_tells_of_it(
+    folder, fresh_cache, monkeypatch
+) -> None:
+    failing_after(6, monkeypatch, TrainingError("the loss became nan."))
+    progress = fit_and_listen(folder)
+    assert "Fine-tuning failed, and the frozen backbone is kept: the loss became nan." in progress.reported
+    assert not list((fresh_cache / "runs").glob("*"))
+
+
+def test_auto_that_fails_loses_nothing_of_an_earlier_run_that_was_further(folder, fresh_cache, monkeypatch) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        failing_after(6, patch, KeyboardInterrupt())
+        fit_and_listen(folder)
+    with monkeypatch.context() as patch:
+        failing_after(1, patch, torch.OutOfMemoryError("CUDA out of memory."))
+        assert any("memory is short" in note for note in fit_and_listen(folder).reported)
+    with monkeypatch.context() as patch, pytest.raises(TrainingError, match="The last checkpoint is kept"):
+        failing_after(0, patch, torch.OutOfMemoryError("CUDA out of memory."))
+        fit_and_listen(folder, resume=True)
+    assert any(note.startswith("Resumed in epoch 2 of 3") for note in fit_and_listen(folder, resume=True).notes)
+
+
+def test_a_checkpoint_that_cannot_be_written_or_read_ends_auto_only_where_it_was_to_be_resumed(
+    folder, fresh_cache, monkeypatch
+) -> None:
+    def full(folder, state):
+        raise CacheError("the checkpoint cannot be written: No space left on device.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.checkpoint, "save", full)
+        assert any("is kept: the checkpoint cannot be written" in note for note in fit_and_listen(folder).reported)
+        with pytest.raises(CacheError, match="No space left"):
+            fit_and_listen(folder, method="finetune")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        failing_after(6, patch, KeyboardInterrupt())
+        fit_and_listen(folder)
+    (file,) = (fresh_cache / "runs").glob("*/checkpoint.pt")
+    file.write_bytes(b"damaged")
+    with pytest.raises(CacheError, match="begin anew without resume"):
+        fit_and_listen(folder, resume=True)
+
+
+def test_a_run_is_resumed_in_its_precision_though_the_cache_was_cleared_and_a_trial_finds_another(
+    folder, fresh_cache, monkeypatch
+) -> None:
+    monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
+    trained, take_step = [], loop.take_step
+
+    def watched(job, settings, *arguments):
+        trained.append(settings.precision)
+        if len(trained) == 7:  # of 4 an epoch
+            raise KeyboardInterrupt
+        return take_step(job, settings, *arguments)
+
+    monkeypatch.setattr(loop, "take_step", watched)
+    for quicker in ("float32", "bfloat16"):
+        seconds = {"float32": 1.5, "bfloat16": 1.5, quicker: 0.5}
+        monkeypatch.setattr(precision, "seconds_of_step", lambda *given, seconds=seconds: seconds[given[-1]])
+        resume = quicker == "bfloat16"
+        if resume:
+            clear()
+            fit_and_listen(folder, method="finetune", resume=True)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                fit_and_listen(folder, method="finetune")
+    assert len(trained) == 7 + 6
+    assert set(trained) == {"float32"}
 
 
 @pytest.mark.parametrize(("module", "place"), [(precision, "seconds_of_step"), (estimate, "seconds_of_step")])
@@ -393,10 +496,24 @@ def test_whoever_forgets_to_resume_is_told_and_loses_nothing(folder, fresh_cache
     assert not list((fresh_cache / "runs").glob("*"))
 
 
-@pytest.mark.parametrize(("name", "advice"), [("auto", "choose method finetune"), ("finetune", "give none")])
+@pytest.mark.parametrize(
+    ("name", "advice"), [("auto", "choose method finetune without --budget"), ("finetune", "give none")]
+)
 def test_a_budget_that_is_too_small_says_what_helps(name: str, advice: str, folder) -> None:
     notes = fit(folder, {"epochs": 1}, method=name, budget=0).notes_
     assert any(note.endswith(f"Raise the budget, or {advice}.") for note in notes)
+
+
+def test_a_run_that_is_not_begun_for_want_of_time_does_not_say_that_it_begins_anew(
+    folder, fresh_cache, monkeypatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        failing_after(6, patch, KeyboardInterrupt())
+        fit_and_listen(folder)
+    notes = fit_and_listen(folder, budget=0).notes
+    assert any("more than the budget" in note for note in notes)
+    assert not any("begins anew" in note for note in notes)
+    assert list((fresh_cache / "runs").glob("*/checkpoint.pt"))
 
 
 # auto
@@ -447,6 +564,27 @@ def test_augmentation_is_never_asked_for_in_vain(views: int, augmentation: str, 
     progress = Progress()
     assert sources.choose_views(how, 9, pixels=pixels, progress=progress).views == expected
     assert len(progress.notes) == (views == 1 and augmentation != "none")
+
+
+@pytest.mark.parametrize("views", [1, 4])
+def test_one_epoch_sees_only_the_plain_view_and_that_is_said(views: int) -> None:
+    how, progress = FeatureSettings(views=views, augmentation=make_augmentation("flip")), Progress()
+    assert sources.choose_views(how, 1, pixels=views == 1, progress=progress).views == 1
+    assert progress.notes == [
+        "With one epoch only the plain view is seen: the augmentation does nothing in fine-tuning."
+    ]
+
+
+def test_what_a_version_of_augmentation_or_training_changes_is_another_run(folder, fresh_cache, monkeypatch) -> None:
+    tasks = []
+    monkeypatch.setattr(method, "finetune", lambda task, *arguments: tasks.append(task) or task.start)
+    fit(folder, {"epochs": 1}, augmentation="flip")
+    found = [identity(tasks[0])]
+    for module, name in ((augment, "_VERSION"), (faster, "VERSION"), (extraction, "VERSION")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, 99)
+            found.append(identity(tasks[0]))
+    assert len({json.dumps(one, sort_keys=True, default=str) for one in found}) == 4
 
 
 def test_class_weights_change_the_balance_and_not_the_size_of_the_loss() -> None:

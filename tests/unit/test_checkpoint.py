@@ -136,6 +136,16 @@ def test_how_far_a_run_came_is_read_of_its_checkpoint_and_nothing_of_a_damaged_o
     assert checkpoint.reached(folder) == (0, 0)
 
 
+def test_the_precision_of_a_run_is_read_of_its_checkpoint_and_nothing_of_a_damaged_one(folder) -> None:
+    assert (checkpoint.precision_of(folder), checkpoint.written(folder)) == (None, 0)
+    for known in ("bfloat16", "float32"):
+        checkpoint.save(folder, {"precision": known})
+        assert checkpoint.precision_of(folder) == known
+    assert checkpoint.written(folder) > 0
+    damage_half(folder / checkpoint.FILE)
+    assert checkpoint.precision_of(folder) is None
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_asks_and_a_second_one_interrupts(number) -> None:
     before = signal.getsignal(number)

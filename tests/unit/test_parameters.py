@@ -188,6 +188,13 @@ def test_augmentation_without_views_has_some(given: dict[str, Any], views: int) 
     assert any("augmented" in hint for hint in parameters.hints(classifier)) == told
 
 
+def test_one_epoch_of_the_head_does_not_see_the_augmentation_and_that_is_said() -> None:
+    for epochs, told in ((1, True), (2, False)):
+        given = ImageClassifier(method="frozen", augmentation="flip", head="mlp", epochs=epochs)
+        assert any("the augmentation does nothing" in hint for hint in parameters.hints(given)) == told
+    assert not parameters.hints(ImageClassifier(method="frozen", head="mlp", epochs=1))
+
+
 def test_sequences_of_any_kind_are_sequences() -> None:
     import pandas as pd
 
@@ -218,6 +225,22 @@ def test_sequences_of_any_kind_are_sequences() -> None:
         ({"training": {"epochs": 9, "ema": 0.9}}, {"training": {"epochs": 3}}, {"training": {"epochs": 3, "ema": 0.9}}),
         ({"head": "mlp", "epochs": 9, "training": {"epochs": 5}}, {"epochs": 3},
          {"head": "mlp", "epochs": 3, "training": {"epochs": 5}}),
+        # Views and augmentation, a list and epochs.
+        ({"views": 4, "augmentation": "flip"}, {"augmentation": "none"}, {"augmentation": "none"}),
+        ({"views": 4, "augmentation": "flip"}, {"augmentation": {"rotation": 0}}, {"augmentation": {"rotation": 0}}),
+        ({"views": 4, "augmentation": "flip"}, {"augmentation": "light"}, {"views": 4, "augmentation": "light"}),
+        ({"views": 4, "augmentation": "flip"}, {"views": 1}, {"views": 1}),
+        ({"views": 4, "augmentation": "flip"}, {"views": 2}, {"views": 2, "augmentation": "flip"}),
+        ({"views": 4, "augmentation": "flip"}, {"augmentation": "flop"}, {"views": 4, "augmentation": "flop"}),
+        ({"augmentation": "flip"}, {"views": 3, "augmentation": "none"}, {"views": 3, "augmentation": "none"}),
+        ({"unfreeze": "all", "epochs": 9, "training": {"ema": 0.9}}, {"unfreeze": [["head", 2]]},
+         {"unfreeze": [["head", 2]], "training": {"ema": 0.9}}),
+        ({"unfreeze": "all", "training": {"epochs": 9, "ema": 0.9}}, {"unfreeze": [["head", 2]]},
+         {"unfreeze": [["head", 2]], "training": {"ema": 0.9}}),
+        ({"head": "mlp", "epochs": 9, "training": {"epochs": 5}}, {"unfreeze": [["head", 2]]},
+         {"head": "mlp", "epochs": 9, "training": {}, "unfreeze": [["head", 2]]}),
+        ({"epochs": 9}, {"unfreeze": "all"}, {"epochs": 9, "unfreeze": "all"}),
+        ({"epochs": 9}, {"unfreeze": [["head", 2]], "epochs": 4}, {"unfreeze": [["head", 2]], "epochs": 4}),
         # What is wrong in one of the two by itself stays, for the check to tell.
         ({"method": "frozen", "budget": "1m", "hidden": [8]}, {}, {"method": "frozen", "budget": "1m", "hidden": [8]}),
         ({"epochs": 3, "training": {"epochs": 4}}, {}, {"epochs": 3, "training": {"epochs": 4}}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from click.testing import CliRunner
 
 from headstart.cli import fit, meanings, preview, recipes, summary
 from headstart.core.errors import HeadstartError, SettingError
+from headstart.core.progress import Progress
 from headstart.learn.augment import Augmentation, make_augmentation
 from headstart.learn.classifier import ImageClassifier
 from headstart.learn.finetune.settings import TrainingSettings
-from headstart.learn.parameters import check
+from headstart.learn.finetune.source import DEFAULT_VIEWS, choose_views
+from headstart.learn.parameters import check, feature_settings
 from headstart.learn.recipes import LABELS, load_recipe, recipe_names
 
 CONSTRUCTOR = inspect.signature(ImageClassifier).parameters
@@ -143,6 +145,27 @@ def test_options_win_over_the_file_and_the_file_over_the_recipe(tmp_path: Path) 
     assert made["backbone"] == "vgg16.keras"
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("resnet18-frozen", "--augmentation", "none"),
+        ("resnet18-frozen", "--views", "1"),
+        ("resnet18-finetune", "--unfreeze", "head=2,layer4=3"),
+        ("resnet18-finetune", "--views", "1", "--epochs", "3"),
+    ],
+)
+def test_what_an_option_makes_useless_in_a_recipe_falls_away(arguments: tuple[str, ...]) -> None:
+    needs_its_parameters(arguments[0])
+    check(ImageClassifier(**given("--recipe", *arguments)))
+
+
+def test_the_recipe_that_trains_everything_leaves_the_views_to_the_epochs() -> None:
+    needs_its_parameters("resnet18-finetune")
+    how = feature_settings(ImageClassifier(**load_recipe("resnet18-finetune").parameters))
+    assert how.views == DEFAULT_VIEWS  # of the frozen start
+    assert choose_views(replace(how, views=1), 25, pixels=True, progress=Progress()).views == 25
+
+
 def test_a_single_setting_of_the_training_table_can_be_changed() -> None:
     table = load_recipe("resnet18-finetune").parameters["training"]
     made = given("--recipe", "resnet18-finetune", "--training", "epochs=2,optimizer=adamw")
@@ -200,7 +223,9 @@ def test_a_file_that_cannot_work_says_why(text: str, error: type[Exception], wor
     ("arguments", "words"),
     [
         (["--training", "epochs"], "has no '='"),
-        (["--augmentation", "rotation=much"], "not a number"),
+        (["--augmentation", "rotation=much"], "'much' is not a number; write rotation=NUMBER"),
+        (["--augmentation", "trivial=yes"], "trivial is 'yes'; write trivial=true or trivial=false"),
+        (["--class-weight", "trivial=yes"], "'yes' is not a number; write trivial=NUMBER"),
         (["--hidden", "many"], "whole numbers"),
     ],
 )

@@ -129,6 +129,23 @@ def test_runs_and_graphs_take_their_part_of_the_limit(own_cache: Path, monkeypat
     assert not folder.exists()
 
 
+def test_what_cannot_fit_beside_the_runs_costs_no_other_features_their_place(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "3M")
+    with Store("old", {"backbone": "b"}, (1000,)) as opened:
+        opened.write([(bytes([number] * 16), np.zeros(1000)) for number in range(100)])
+    os.utime(opened.folder / "about.json", (1e9, 1e9))
+    left = store.room()
+    interrupted(own_cache, size=1_000_000)
+    assert left - 1_001_000 < store.room() <= left - 1_000_000
+    assert store.make_room(store.room() + 1, keep=own_cache / "other") == 0
+    assert opened.folder.exists()
+    assert store.make_room(store.room(), keep=own_cache / "other") > 0
+    interrupted(own_cache, size=4_000_000)
+    assert store.room() == 0
+
+
 def test_what_trials_of_speed_found_goes_with_the_rest(own_cache: Path) -> None:
     (own_cache / "precision").mkdir(parents=True)
     (own_cache / "precision" / "one.txt").write_text("bfloat16")

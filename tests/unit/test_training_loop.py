@@ -230,6 +230,34 @@ def test_a_run_that_begins_anew_leaves_a_checkpoint_that_is_further(tmp_path, mo
     assert_bitwise_equal(resumed.best, whole.best)
 
 
+@pytest.mark.parametrize(("steps", "words"), [(3, "the earlier run, which was further."), (14, "from here.")])
+def test_who_stops_behind_an_earlier_run_is_told_which_of_the_two_is_continued(
+    steps: int, words: str, tmp_path, monkeypatch
+) -> None:
+    take_step, left = loop.take_step, [12]
+
+    def killed(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise Killed
+        return take_step(*arguments)
+
+    def signalled(*arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+        return take_step(*arguments)
+
+    monkeypatch.setattr(loop, "take_step", killed)
+    with pytest.raises(Killed):
+        run(EVERYTHING, folder=tmp_path)
+    left[0] = steps
+    monkeypatch.setattr(loop, "take_step", signalled)
+    with pytest.raises(KeyboardInterrupt) as stop:
+        run(EVERYTHING, folder=tmp_path)
+    assert str(stop.value).endswith(words)
+
+
 # What the loop does
 
 
@@ -318,6 +346,28 @@ def test_the_average_is_the_exponential_one_and_the_network_is_put_back_after_va
     with_average, without = loop.validate(job, average), loop.validate(job, {})
     assert with_average != without
     assert_bitwise_equal(before, dict(job.network.state_dict()))
+
+
+def test_validation_asks_only_the_processor_for_float64(monkeypatch) -> None:
+    to_processor, double = torch.Tensor.cpu, torch.Tensor.double
+
+    def cpu(tensor):
+        moved = to_processor(tensor).clone()
+        moved.is_on_processor = True
+        return moved
+
+    def as_on_apple(tensor):
+        if not hasattr(tensor, "is_on_processor"):
+            raise TypeError(
+                "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64."
+            )
+        return double(tensor)
+
+    job = make_job(weights=torch.tensor([1.0, 2.0, 3.0]))
+    expected = loop.validate(job, {})
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+    monkeypatch.setattr(torch.Tensor, "double", as_on_apple)
+    assert loop.validate(job, {}) == expected
 
 
 def test_plateau_lowers_the_rate_after_two_epochs_without_a_better_validation(monkeypatch) -> None:
@@ -491,8 +541,10 @@ def test_short_memory_is_explained(error: Exception, monkeypatch) -> None:
         raise error
 
     monkeypatch.setattr(loop, "losses_of", fail)
-    with pytest.raises(TrainingError, match="memory is short for batches of 4 pictures: lower batch_size"):
+    with pytest.raises(TrainingError, match="memory is short for batches of 4 pictures: lower batch_size") as found:
         run(EVERYTHING)
+    # Whoever gave --batch-size may not give it in --training too: the advice works either way.
+    assert "lower batch_size to 2 (--batch-size, or in --training where you gave it there)" in str(found.value)
 
 
 def test_other_errors_are_not_called_short_memory(monkeypatch) -> None:

@@ -59,7 +59,10 @@ def named_numbers(ctx: click.Context, option: click.Parameter, value: Any) -> st
     values = _pairs(ctx, option, value, first="policy")
     for name, given in values.items():
         if name != "policy" and not isinstance(given, (int, float)):
-            raise click.BadParameter(f"{given!r} is not a number; write NAME=NUMBER,…", ctx, option)
+            wanted = f"{given!r} is not a number; write {name}=NUMBER"
+            if option.name == "augmentation" and name == "trivial":  # the only setting that is none
+                wanted = f"trivial is {given!r}; write trivial=true or trivial=false"
+            raise click.BadParameter(wanted, ctx, option)
     return values
 
 

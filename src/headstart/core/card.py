@@ -120,6 +120,8 @@ def _purpose(description: dict[str, Any]) -> str:
     name, head = _escaped(backbone["name"]), description["head"]["name"]
     frozen = f"a {head} head on the features of {name}, which is frozen"
     tuned = f"{name} and a {head} head, fine-tuned together"
+    if (description.get("finetuning") or {}).get("failed"):
+        frozen += " (fine-tuning was tried, and failed)"
     several = description.get("output") == "multilabel"
     what, none = ("labels", " (several, one or none)") if several else ("classes", "")
     return (

@@ -45,6 +45,17 @@ def unused(values: Mapping[str, Any]) -> dict[str, str]:
     return {name: sentence for name, sentence in said.items() if name in given}
 
 
+def is_plain(augmentation: Any) -> bool:
+    """Whether an augmentation, as it may be given, changes nothing; what cannot be read is for the check to tell."""
+    from headstart.core.errors import SettingError
+    from headstart.learn.augment import Augmentation, make_augmentation
+
+    try:
+        return make_augmentation(augmentation) == Augmentation()
+    except (SettingError, TypeError, ValueError):
+        return False
+
+
 def given_twice(values: Mapping[str, Any]) -> list[str]:
     """Return which of `epochs`, `batch_size` and `learning_rate` fine-tuning is told twice, in `training` too."""
     training = values.get("training")
@@ -76,6 +87,7 @@ def overlay(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any
         upper: Others, which win, and never fall away: what is wrong with them is for `parameters.check` to tell.
     """
     lower = _for_head(lower, upper.get("head", lower.get("head", "linear")))
+    lower = _for_views(_for_schedule(lower, upper), upper)
     both = {**lower, **upper}
     over, under = upper.get("training"), lower.get("training")
     if isinstance(over, dict) and isinstance(under, dict):
@@ -87,6 +99,28 @@ def overlay(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any
             del both[name]
     fallen = unused(both).keys() - unused(lower).keys() - upper.keys()
     return {name: value for name, value in both.items() if name not in fallen}
+
+
+def _for_views(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters without the views or the augmentation that what is laid over them makes useless."""
+    useless = set()
+    if "augmentation" in upper and is_plain(upper["augmentation"]):
+        useless.add("views")
+    views = upper.get("views")
+    if not isinstance(views, bool) and views == 1:
+        useless.add("augmentation")
+    return {name: value for name, value in lower.items() if name not in useless}
+
+
+def _for_schedule(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters without fine-tuning's epochs where a list over them says how long each stage learns."""
+    if not isinstance(upper.get("unfreeze"), (list, tuple)):
+        return dict(lower)
+    of_head = upper.get("head", lower.get("head", "linear")) == "mlp"
+    kept = {name: value for name, value in lower.items() if name != "epochs" or of_head}
+    if isinstance(kept.get("training"), dict):
+        kept["training"] = {name: value for name, value in kept["training"].items() if name != "epochs"}
+    return kept
 
 
 def _for_head(lower: Mapping[str, Any], head: str) -> dict[str, Any]:

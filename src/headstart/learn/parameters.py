@@ -194,12 +194,17 @@ def check(given: ImageClassifier) -> None:
 
 def hints(given: ImageClassifier) -> list[str]:
     """Return what a user may not expect of parameters that work, a sentence each."""
+    from headstart.learn.augment import Augmentation
+
     values = all_values(given)
     hints = [
         f"{name} is that of the mlp head; fine-tuning has its own: --training {name}={values[name]}."
         for name in of_head_alone(values)
     ]
-    views = feature_settings(given).views
+    how = feature_settings(given)
+    views = how.views
+    if given.views is None and views == 1 and how.augmentation != Augmentation():
+        hints.append("The one epoch of the head sees only the plain view: the augmentation does nothing for the head.")
     if given.method == "frozen" and given.views is None and views > 1:
         hints.append(f"Each training picture is seen in {views} views, of which {views - 1} are augmented (--views).")
     return hints

@@ -253,7 +253,7 @@ def describe(
         },
         "features": trained.features,
         "confidence": confidence,
-        "finetuning": {"gain": trained.gain, "moved": list(trained.moved)},
+        "finetuning": {"gain": trained.gain, "moved": list(trained.moved), "failed": trained.failed},
         "evaluated_by": "repeated cross-validation" if prepared.cross_validate else "test pictures",
         "repeats": len(trained.repeats) or None,
         "validation": as_json(trained.validation),

@@ -265,14 +265,23 @@ def _disk_size(path: Path) -> int:
     return total
 
 
+def room() -> int:
+    """Return how many bytes the limit leaves for features.
+
+    Runs and what else is cached are taken off, since they are not deleted to make room; spaces are, sooner or later.
+    """
+    others = sum(run.size for run in list_runs()) + sum(other_sizes().values())
+    return max(0, settings.cache_limit() - others)
+
+
 def make_room(needed: int, keep: Path) -> int:
     """Delete the least recently used spaces until `needed` more bytes fit the limit; return the bytes freed.
 
     The space in the folder `keep` and those used within the last hour are never deleted: another run may read them.
+    What would not fit even an empty cache costs no space its place.
     """
-    spaces = list_spaces()
-    others = sum(run.size for run in list_runs()) + sum(other_sizes().values())
-    excess = sum(space.size for space in spaces) + others + needed - settings.cache_limit()
+    spaces, most = list_spaces(), room()
+    excess = sum(space.size for space in spaces) + (needed if needed <= most else 0) - most
     freed = 0
     for space in reversed(spaces):
         if freed >= excess:

@@ -47,6 +47,23 @@ def reached(folder: Path) -> tuple[int, int]:
         return 0, 0
 
 
+def precision_of(folder: Path) -> str | None:
+    """Return the precision in which the run of the checkpoint in the folder trains; None where none can be read."""
+    try:
+        found = torch.load(folder / FILE, weights_only=True, map_location="cpu", mmap=True)["precision"]
+    except Exception:  # there is none, or it is damaged: torch raises many kinds
+        return None
+    return found if found in ("float32", "bfloat16") else None
+
+
+def written(folder: Path) -> int:
+    """Return when the checkpoint in the folder was written (nanoseconds of Unix time); 0 where there is none."""
+    try:
+        return (folder / FILE).stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint; a reader finds the old one or the new one, never half of one.
 

@@ -15,6 +15,7 @@ from headstart.learn.finetune.settings import TrainingSettings
 
 # Guessing among a million classes gives ln(1,000,000) = 14. Compared without class weights, which may be any numbers.
 EXPLODED = 50.0
+_KEPT = " The last checkpoint is kept."
 
 
 def check_finite(what: str, value: float, where: str, settings: TrainingSettings) -> None:
@@ -32,7 +33,8 @@ def check_finite(what: str, value: float, where: str, settings: TrainingSettings
     raise TrainingError(
         f"the {what} {became} in {where}: lower learning_rate (now {settings.learning_rate:g}) and "
         f"backbone_learning_rate (now {settings.backbone_learning_rate:g}), or set clip_norm "
-        f"(now {settings.clip_norm:g}), by --training NAME=VALUE."
+        f"(now {settings.clip_norm:g}), by --training NAME=VALUE (learning_rate by --learning-rate, "
+        "where you gave it there)."
     )
 
 
@@ -56,9 +58,15 @@ def failures_are_explained(settings: TrainingSettings, folder: Path | None = Non
             raise
         raise TrainingError(
             f"memory is short for batches of {settings.batch_size} pictures: lower batch_size "
-            f"(--training batch_size={max(1, settings.batch_size // 2)}), or unfreeze less.{_kept(folder)}"
+            f"to {max(1, settings.batch_size // 2)} (--batch-size, or in --training where you gave it there), "
+            f"or unfreeze less.{_kept(folder)}"
         ) from error
 
 
+def without_checkpoint(error: BaseException) -> str:
+    """Return what an error says but for the checkpoint, for whoever goes on without it."""
+    return str(error).removesuffix(_KEPT)
+
+
 def _kept(folder: Path | None) -> str:
-    return " The last checkpoint is kept." if folder is not None and checkpoint.exists(folder) else ""
+    return _KEPT if folder is not None and checkpoint.exists(folder) else ""

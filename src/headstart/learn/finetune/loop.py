@@ -41,7 +41,6 @@ from headstart.learn.finetune.tensors import (
 
 PLATEAU_EPOCHS = 2
 VALIDATION_BATCH = 64
-_STOPPED = "The same command with --resume (resume=True) continues the fine-tuning from here."
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -162,9 +161,15 @@ def train(
     def save() -> None:
         nonlocal saved_at
         if folder is not None and (run.epoch, run.step_in_epoch) >= ahead:
-            state = {"run": vars(run), "network": network.state_dict(), "optimizer": optimizer.state_dict()}
-            checkpoint.save(folder, {**state, "average": average, "best": best})
+            own = {"run": vars(run), "average": average, "best": best, "precision": settings.precision}
+            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
+            checkpoint.save(folder, {**own, **state})
         saved_at = time.monotonic()
+
+    def stopped() -> KeyboardInterrupt:
+        behind = (run.epoch, run.step_in_epoch) < ahead
+        what = "the earlier run, which was further" if behind else "the fine-tuning from here"
+        return KeyboardInterrupt(f"The same command with --resume (resume=True) continues {what}.")
 
     def after_step() -> None:
         said = f"epoch {run.epoch + 1}/{epochs}  loss {run.loss_sum / run.seen:.3f}"
@@ -175,7 +180,7 @@ def train(
         if stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
             save()
         if stop:
-            raise KeyboardInterrupt(_STOPPED)
+            raise stopped()
 
     with (
         checkpoint.stop_between_steps() as should_stop,
@@ -193,7 +198,7 @@ def train(
             if on_epoch is not None:
                 on_epoch(row)
             if should_stop():
-                raise KeyboardInterrupt(_STOPPED)
+                raise stopped()
     if run.epoch < epochs:
         progress.note(f"Stopped after epoch {run.epoch}: no better validation for {settings.patience} epochs.")
     return Result(best, tuple(run.history), resumed_at)
@@ -333,7 +338,8 @@ def validate(job: Job, average: Tensors) -> Judged:
         job.network.load_state_dict(kept)
     y = job.validation_targets[torch.cat([rows for rows, _ in parts])]
     logits = torch.cat([logits for _, logits in parts])
-    losses, weights = losses_of(logits, y, job.loss).double(), weights_of(y, job.class_weights).double()
+    # On the processor, since Apple's GPUs have no float64.
+    losses, weights = (x.cpu().double() for x in (losses_of(logits, y, job.loss), weights_of(y, job.class_weights)))
     score = accuracy = count_right(logits, y, job.loss) / len(y)
     if job.loss == "sigmoid":
         score = mean_average_precision(y.cpu().numpy() > 0.5, logits.cpu().numpy())

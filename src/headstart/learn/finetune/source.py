@@ -26,6 +26,7 @@ from headstart.learn.features.extract import (
     open_engine,
     see,
 )
+from headstart.learn.features.store import room
 
 if TYPE_CHECKING:
     from headstart.learn.features.engines import Engine
@@ -135,7 +136,12 @@ def choose_views(how: FeatureSettings, epochs: int, *, pixels: bool, progress: P
     Views beyond the epochs are never seen. One view is the plain picture: where augmentation is wanted there are as
     many views as epochs on pixels, which costs nothing, and else `DEFAULT_VIEWS`, which take turns.
     """
-    if how.views > 1 or how.augmentation == Augmentation():
+    if how.augmentation == Augmentation():
+        return replace(how, views=min(how.views, epochs))
+    if epochs == 1:
+        progress.note("With one epoch only the plain view is seen: the augmentation does nothing in fine-tuning.")
+        return replace(how, views=1)
+    if how.views > 1:
         return replace(how, views=min(how.views, epochs))
     views = epochs if pixels else min(epochs, DEFAULT_VIEWS)
     progress.note(f"Each training picture is seen in {views} views, which take turns over {epochs} epochs.")
@@ -162,7 +168,8 @@ def open_sources(
     if cut == backbone.stages[0]:
         return LiveSource(train, backbone, how, None), LiveSource(validation, backbone, plain, None)
     needed = _bytes(backbone, cut, len(train.paths) * how.views + len(validation.paths))
-    if needed <= settings.cache_limit():
+    most = room()
+    if needed <= most:
         try:
             learned = _extract(train, backbone, how, cut, progress)
             # A precision that was refused for the one is not tried, and told, again for the other.
@@ -172,6 +179,8 @@ def open_sources(
             reason = str(error)
     else:
         reason = f"they would take {needed / 1e9:.2g} GB, and the limit is {settings.cache_limit() / 1e9:.2g} GB"
+        if needed <= settings.cache_limit():
+            reason += f", of which checkpoints and the like leave {most / 1e9:.2g} GB (`headstart cache`)"
     progress.note(
         f"The activations below {cut} cannot be cached ({reason}): they are computed again in every epoch. "
         "Raise HEADSTART_CACHE_LIMIT or lower views to train faster."

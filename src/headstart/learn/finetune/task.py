@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from headstart.learn.features import extract
 from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import Pictures
@@ -78,6 +79,10 @@ def identity(task: Task) -> dict[str, Any]:
         "head": [type(head).__name__, asdict(head) if is_dataclass(head) and not isinstance(head, type) else None],
         "start_views": task.start_views,
         "features": asdict(task.how),
+        # The settings say what is asked for, these in which version it is done.
+        "augmentation": task.how.augmentation.identity,
+        "extract": extract.VERSION,
+        "faster": faster.VERSION,
         "settings": settings,
         "class_weight": task.class_weight,
         "seed": task.seed,

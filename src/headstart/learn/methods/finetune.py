@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from headstart.core.errors import SettingError, TrainingError
+from headstart.core.errors import CacheError, SettingError, TrainingError
 from headstart.core.labels import paired_bootstrap
 from headstart.core.metrics import Evaluation, mcnemar
 from headstart.core.outcomes import Outcomes
@@ -27,7 +27,7 @@ from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune import checkpoint, precision
 from headstart.learn.finetune.estimate import seconds_needed
-from headstart.learn.finetune.failures import failures_are_explained
+from headstart.learn.finetune.failures import failures_are_explained, without_checkpoint
 from headstart.learn.finetune.loop import Job, OnEpoch, Result, train, validation_logits
 from headstart.learn.finetune.loss import scaled_weights
 from headstart.learn.finetune.mixing import has_rectangles
@@ -74,7 +74,8 @@ def fit_finetune(
         class_weight: None, `balanced`, or a weight for each class index.
         seed: Of everything that is drawn.
         budget: Seconds that training may take by estimate, else the frozen backbone is kept; None is no limit.
-        auto: Whether fine-tuning that fails is a note, and the frozen backbone kept, instead of a TrainingError.
+        auto: Whether fine-tuning that fails, of itself or for a checkpoint that cannot be written, is a note and the
+            frozen backbone kept, instead of an error; not where a checkpoint is resumed, which stays as it is.
         views: In training; None lets the cut and the epochs choose where there is augmentation.
         resume: Whether to continue from the checkpoint of an earlier run with the same data and settings.
         progress: Is shown the steps, and told what was gained.
@@ -103,19 +104,23 @@ def fit_finetune(
     task = Task(prepared, backbone, layers, head, start, start_views, how, settings, class_weight, seed, device)
     folder = checkpoint.run_folder(identity(task))
     about = {"data": Path(prepared.dataset.source).name, "backbone": backbone.name, "cut": layers.cut}
-    begun = resume and checkpoint.exists(folder)
-    if not resume:
-        _tell_of_unfinished(folder, int(settings.epochs or 1), progress)
+    begun, earlier = resume and checkpoint.exists(folder), checkpoint.written(folder)
     try:
         if budget is not None and not begun and _is_too_long(task, budget, auto, progress):
             return start
+        if not resume:
+            _tell_of_unfinished(folder, int(settings.epochs or 1), progress)
         with runs.held(folder, {**about, "epochs": settings.epochs}):
             return finetune(task, folder, resume, progress, on_epoch)
-    except TrainingError as error:
-        if not auto:
+    except (TrainingError, CacheError) as error:
+        if not auto or begun:
             raise
-        progress.note(f"Fine-tuning failed, and the frozen backbone is kept: {error}")
-        return start
+        why = without_checkpoint(error)
+        progress.note(f"Fine-tuning failed, and the frozen backbone is kept: {why}", report=True)
+        # A checkpoint of its own goes with the failure, or the next run would offer to resume it. That of an earlier
+        # run, which was further, stays: memory or disk may suffice another time.
+        own = checkpoint.written(folder) != earlier
+        return replace(start, run_folder=folder if own else None, failed=why)
 
 
 def _tell_of_unfinished(folder: Path, epochs: int, progress: Progress) -> None:
@@ -142,9 +147,10 @@ def _is_too_long(task: Task, budget: float, auto: bool, progress: Progress) -> b
             task.device,
         )
     if needed > budget:
+        advice = "choose method finetune without --budget" if auto else "give none"
         progress.note(
             f"Fine-tuning would take about {needed:.0f} s, more than the budget of {budget:.0f} s: the frozen "
-            f"backbone is kept. Raise the budget, or {'choose method finetune' if auto else 'give none'}.",
+            f"backbone is kept. Raise the budget, or {advice}.",
             report=True,
         )
     return needed > budget
@@ -165,6 +171,9 @@ def finetune(task: Task, folder: Path, resume: bool, progress: Progress, on_epoc
         CacheError: The checkpoint cannot be read or written.
     """
     checkpoint.discard_old(keep=folder)
+    if resume and (known := checkpoint.precision_of(folder)):
+        # What a trial found may have been cleared from the cache meanwhile, and another may find otherwise.
+        task = replace(task, settings=replace(task.settings, precision=known))
     before = copy.deepcopy(task.backbone.network).cpu()
     frozen = hash_tensors(task.frozen())
     try:

@@ -33,6 +33,7 @@ class Trained:
         graph: ONNX file of the backbone as it is in `network`, where the cache has it; None for a tuned one.
         moved: What fine-tuning moved how far, a row a stage and one for the head; empty where the frozen start is kept.
         gain: What fine-tuning gained over the frozen start on validation, with a paired test; None without it.
+        failed: Why fine-tuning, which was tried, came to nothing; None where it did not fail.
         run_folder: The checkpoint of fine-tuning, to be deleted once the model is saved; None without it.
         repeats: What was said in each repeat of cross-validation, of which `held_out` is the first; empty without it.
     """
@@ -49,5 +50,6 @@ class Trained:
     graph: Path | None = None
     moved: tuple[dict[str, Any], ...] = ()
     gain: dict[str, Any] | None = None
+    failed: str | None = None
     run_folder: Path | None = None
     repeats: tuple[Outcomes, ...] = ()
