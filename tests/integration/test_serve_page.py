@@ -89,6 +89,21 @@ def wait(page: Any, *states: str, count: int) -> list[Any]:
     return found.all()
 
 
+def reply_in_turn(page: Any, address: str, replies: list[dict[str, Any]]) -> list[str]:
+    """Give a page these replies, then the server's own; return the list to which each request's address is added."""
+    asked: list[str] = []
+
+    def reply(route: Any) -> None:
+        asked.append(route.request.url)
+        if len(asked) > len(replies):
+            route.continue_()
+        else:
+            route.fulfill(**replies[len(asked) - 1])
+
+    page.route(address, reply)
+    return asked
+
+
 def card(page: Any, name: str) -> Any:
     return page.locator(".card", has=page.get_by_text(name, exact=True))
 
@@ -297,16 +312,7 @@ def test_a_server_that_does_not_tell_its_models_is_asked_again_and_the_pictures_
         {"status": 200, "json": {"hello": "proxy"}},
     ]
     page = visit()
-    asked = []
-
-    def reply(route: Any) -> None:
-        asked.append(route.request.url)
-        if len(asked) > len(replies):
-            route.continue_()
-        else:
-            route.fulfill(**replies[len(asked) - 1])
-
-    page.route("**/models", reply)
+    asked = reply_in_turn(page, "**/models", replies)
     page.reload()
     page.set_input_files("#files", pictures[0])
     for sentence in ("The server is starting.", "Another host's name is used.", "The server does not tell"):
@@ -429,16 +435,7 @@ def test_a_busy_server_is_asked_again_when_it_says_and_other_failures_can_be_tri
         {"status": 413, "json": {"error": "the body is too large: at most 9 bytes are read. Send less at once."}},
     ]
     page = visit()
-    asked = []
-
-    def reply(route: Any) -> None:
-        asked.append(route.request.url)
-        if len(asked) > len(replies):
-            route.continue_()
-        else:
-            route.fulfill(**replies[len(asked) - 1])
-
-    page.route("**/predict?*", reply)
+    asked = reply_in_turn(page, "**/predict?*", replies)
     page.set_input_files("#files", pictures[0])
     page.wait_for_selector("text=The server is busy. Asked again in")
     (one,) = wait(page, "error", count=1)

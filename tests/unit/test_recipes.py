@@ -148,15 +148,19 @@ def test_options_win_over_the_file_and_the_file_over_the_recipe(tmp_path: Path) 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("resnet18-frozen", "--augmentation", "none"),
-        ("resnet18-frozen", "--views", "1"),
-        ("resnet18-finetune", "--unfreeze", "head=2,layer4=3"),
-        ("resnet18-finetune", "--views", "1", "--epochs", "3"),
+        ("views", "resnet18-frozen", "--augmentation", "none"),
+        ("augmentation", "resnet18-frozen", "--views", "1"),
+        ("epochs", "resnet18-finetune", "--unfreeze", "head=2,layer4=3"),
+        ("augmentation", "resnet18-finetune", "--views", "1", "--epochs", "3"),
     ],
 )
 def test_what_an_option_makes_useless_in_a_recipe_falls_away(arguments: tuple[str, ...]) -> None:
-    needs_its_parameters(arguments[0])
-    check(ImageClassifier(**given("--recipe", *arguments)))
+    useless, recipe, *_ = arguments
+    needs_its_parameters(recipe)
+    own, made = load_recipe(recipe).parameters, given("--recipe", *arguments[1:])
+    assert useless in {**own, **own.get("training", {})}
+    assert useless not in {**made, **made.get("training", {})}
+    check(ImageClassifier(**made))
 
 
 def test_the_recipe_that_trains_everything_leaves_the_views_to_the_epochs() -> None:
