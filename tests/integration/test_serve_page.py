@@ -312,7 +312,7 @@ def test_a_server_that_does_not_tell_its_models_is_asked_again_and_the_pictures_
         {"status": 200, "json": {"hello": "proxy"}},
     ]
     page = visit()
-    asked = reply_in_turn(page, "**/models", replies)
+    reply_in_turn(page, "**/models", replies)
     page.reload()
     page.set_input_files("#files", pictures[0])
     for sentence in ("The server is starting.", "Another host's name is used.", "The server does not tell"):

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,6 @@ from headstart.core.predictor import Predictor
 from headstart.core.runtime import Network
 from headstart.use.serve.bodies import display_name
 from headstart.use.serve.pool import Pool
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "insects")
-
-
-@pytest.fixture(scope="module")
-def client(model: Path) -> Iterator[httpx.Client]:
-    with serving(model) as client:
-        yield client
 
 
 def test_a_picture_that_fails_in_an_unforeseen_way_fails_alone(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,18 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from serving import PICTURE, files, serving, until, write_model
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "insects")
-
-
-@pytest.fixture(scope="module")
-def client(model: Path) -> Iterator[httpx.Client]:
-    with serving(model) as client:
-        yield client
+from serving import PICTURE, files, serving, until
 
 
 def test_a_body_that_is_too_large_is_refused_before_the_rest_of_it_is_sent(model: Path) -> None:

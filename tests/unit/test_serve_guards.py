@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from serving import KEY, PICTURE, assert_framed, serving, write_model
+from serving import KEY, PICTURE, assert_framed, serving
 
 from headstart.core.errors import SettingError
 from headstart.core.predictor import Predictor
 from headstart.use.serve import guards
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "insects")
-
-
-@pytest.fixture(scope="module")
-def client(model: Path) -> Iterator[httpx.Client]:
-    with serving(model) as client:
-        yield client
 
 
 def test_without_the_right_key_only_health_is_told(model: Path) -> None:

@@ -6,26 +6,14 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from serving import PICTURE, assert_framed, files, serving, write_model
+from serving import PICTURE, assert_framed, files, serving
 
 from headstart.core.predictor import Predictor
 from headstart.use.serve import log
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "insects")
-
-
-@pytest.fixture(scope="module")
-def client(model: Path) -> Iterator[httpx.Client]:
-    with serving(model) as client:
-        yield client
 
 
 def test_words_that_clients_make_up_as_methods_do_not_fill_the_metrics(client: httpx.Client) -> None:
