@@ -76,7 +76,7 @@ class Fit:
         seconds: Wall time of the process, imports included.
         accuracy: On the test pictures, of the saved model.
         steps: `(name, seconds, pictures)` of every step in order; a name may come several times.
-        history: One row an epoch.
+        history: One row an epoch; `stage` tells those of an mlp head from those of fine-tuning.
         counts: Pictures to train, validate and test.
         notes: What headstart said.
     """
@@ -90,7 +90,7 @@ class Fit:
 
     def epochs(self) -> list[float]:
         """Return the seconds that each epoch of fine-tuning trained for, validation and checkpoint apart."""
-        return [epoch["seconds"] for epoch in self.history]
+        return [epoch["seconds"] for epoch in self.history if epoch["stage"] == "finetune"]
 
     def prefix_seconds(self) -> float:
         """Return the seconds that went into activations below the cut: all extraction but the first, of features."""

@@ -71,7 +71,8 @@ def speed(data: Path, settings: dict[str, Any], effort: Effort) -> float:
     classifier = ImageClassifier(
         method="finetune", views=2, augmentation="flip", training={"epochs": epochs}, **settings
     ).fit(data)
-    return float(np.median(classifier.history_["pictures_per_second"].iloc[1:]))
+    trained = classifier.history_[classifier.history_["stage"] == "finetune"]
+    return float(np.median(trained["pictures_per_second"].iloc[1:]))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -46,7 +47,13 @@ def row(
     middle: Callable[[Sequence[float]], float] = statistics.median,
     note: str = "",
 ) -> Row:
-    """Return a row of several runs' values, judged against a bound."""
+    """Return a row of several runs' values, judged against a bound.
+
+    Raises:
+        ValueError: A value is not a finite number: what was measured is not what was meant.
+    """
+    if not all(math.isfinite(one) for one in values):
+        raise ValueError(f"{name}: measured {list(values)}, expected finite numbers.")
     value = float(middle(values))
     target, met = "", None
     if at_least is not None:

@@ -5,6 +5,7 @@ import http.client
 import importlib
 import inspect
 import json
+import math
 import os
 import sys
 import threading
@@ -125,6 +126,17 @@ def test_bounds_are_judged_and_runs_are_summed_up() -> None:
     free = row("time", [2.1], "s")
     assert (free.target, free.met) == ("", None)
     assert row("accuracy", [0.0, 0.0, 0.9], "", middle=lambda values: sum(values) / 3).value == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_no_row(value: float) -> None:
+    with pytest.raises(ValueError, match="times faster: measured"):
+        load("rows").row("times faster", [1.0, value], "x")
+
+
+def test_the_epochs_of_a_run_are_those_of_fine_tuning_not_of_its_head() -> None:
+    history = ({"stage": "head", "seconds": math.nan}, {"stage": "finetune", "seconds": 2.0})
+    assert load("harness").Fit(9.0, 1.0, (), history, {}, ()).epochs() == [2.0]
 
 
 def test_what_could_not_be_measured_is_neither_met_nor_missed(capsys: pytest.CaptureFixture[str]) -> None:
