@@ -166,6 +166,10 @@ def test_what_is_given_twice_is_told() -> None:
     assert "epochs is given by itself and in training" in told(epochs=3, training={"epochs": 5})
     assert told(head="mlp", epochs=3, training={"epochs": 5}) == ""
     assert "unfreeze is a list that says its epochs" in told(epochs=3, unfreeze=[("head", 2)])
+    assert "unfreeze is a list that says its epochs" in told(epochs=3, training={"unfreeze": [("head", 2)]})
+    for head in ("linear", "mlp"):
+        said = told(head=head, unfreeze="blocks.6", training={"unfreeze": "head"})
+        assert said == "unfreeze is given by itself and in training: leave one out."
 
 
 @pytest.mark.parametrize(
@@ -240,6 +244,17 @@ def test_sequences_of_any_kind_are_sequences() -> None:
         ({"head": "mlp", "epochs": 9, "training": {"epochs": 5}}, {"unfreeze": [["head", 2]]},
          {"head": "mlp", "epochs": 9, "training": {}, "unfreeze": [["head", 2]]}),
         ({"epochs": 9}, {"unfreeze": "all"}, {"epochs": 9, "unfreeze": "all"}),
+        ({"unfreeze": "all", "epochs": 9, "training": {"ema": 0.9}}, {"training": {"unfreeze": [["head", 2]]}},
+         {"training": {"ema": 0.9, "unfreeze": [["head", 2]]}}),
+        # What learns, by itself or in the table of settings: the upper one, wherever it stands.
+        ({"unfreeze": "all", "training": {"ema": 0.9}}, {"training": {"unfreeze": "layer4"}},
+         {"training": {"ema": 0.9, "unfreeze": "layer4"}}),
+        ({"training": {"unfreeze": "all", "ema": 0.9}}, {"unfreeze": "layer4"},
+         {"unfreeze": "layer4", "training": {"ema": 0.9}}),
+        ({"head": "mlp", "unfreeze": "all"}, {"training": {"unfreeze": 4}},
+         {"head": "mlp", "training": {"unfreeze": 4}}),
+        ({"unfreeze": "all"}, {"unfreeze": 4, "training": {"unfreeze": 3}},
+         {"unfreeze": 4, "training": {"unfreeze": 3}}),
         ({"epochs": 9}, {"unfreeze": [["head", 2]], "epochs": 4}, {"unfreeze": [["head", 2]], "epochs": 4}),
         # What is wrong in one of the two by itself stays, for the check to tell.
         ({"method": "frozen", "budget": "1m", "hidden": [8]}, {}, {"method": "frozen", "budget": "1m", "hidden": [8]}),

@@ -20,7 +20,7 @@ from headstart.learn.augment import Augmentation, make_augmentation
 from headstart.learn.classifier import ImageClassifier
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import DEFAULT_VIEWS, choose_views
-from headstart.learn.parameters import check, feature_settings
+from headstart.learn.parameters import check, feature_settings, training_settings
 from headstart.learn.recipes import LABELS, load_recipe, recipe_names
 
 CONSTRUCTOR = inspect.signature(ImageClassifier).parameters
@@ -174,6 +174,13 @@ def test_a_single_setting_of_the_training_table_can_be_changed() -> None:
     table = load_recipe("resnet18-finetune").parameters["training"]
     made = given("--recipe", "resnet18-finetune", "--training", "epochs=2,optimizer=adamw")
     assert made["training"] == {**table, "epochs": 2, "optimizer": "adamw"}
+
+
+@pytest.mark.parametrize("option", [("--unfreeze", "layer4"), ("--training", "unfreeze=layer4")])
+def test_what_an_option_unfreezes_wins_over_the_recipe_however_it_is_given(option: tuple[str, str]) -> None:
+    classifier = ImageClassifier(**given("--recipe", "resnet18-finetune", *option))
+    check(classifier)
+    assert training_settings(classifier).unfreeze == "layer4"
 
 
 @pytest.mark.parametrize(

@@ -57,24 +57,31 @@ def is_plain(augmentation: Any) -> bool:
 
 
 def given_twice(values: Mapping[str, Any]) -> list[str]:
-    """Return which of `epochs`, `batch_size` and `learning_rate` fine-tuning is told twice, in `training` too."""
+    """Return which of `unfreeze`, `epochs`, `batch_size` and `learning_rate` fine-tuning is told in `training` too."""
     training = values.get("training")
-    if values.get("head", "linear") == "mlp" or not isinstance(training, dict):
+    if not isinstance(training, dict):
         return []
-    return [name for name in OF_EPOCHS if is_given(values.get(name)) and is_given(training.get(name))]
+    own = () if values.get("head", "linear") == "mlp" else OF_EPOCHS
+    return [name for name in (*own, "unfreeze") if is_given(values.get(name)) and is_given(training.get(name))]
 
 
 def of_head_alone(values: Mapping[str, Any]) -> list[str]:
     """Return which of the three the `mlp` head takes while fine-tuning, which is wanted too, is not told its own."""
     if values["method"] != "finetune" or values["head"] != "mlp":
         return []
-    training = values["training"] or {}
-    scheduled = any(isinstance(one, (list, tuple)) for one in (values["unfreeze"], training.get("unfreeze")))
+    training, scheduled = values["training"] or {}, _has_schedule(values)
     return [
         name
         for name in OF_EPOCHS
         if is_given(values[name]) and not is_given(training.get(name)) and not (name == "epochs" and scheduled)
     ]
+
+
+def _has_schedule(values: Mapping[str, Any]) -> bool:
+    """Whether `unfreeze`, by itself or in `training`, is a list that says how long each stage learns."""
+    training = values.get("training")
+    inner = training.get("unfreeze") if isinstance(training, dict) else None
+    return any(isinstance(one, (list, tuple)) for one in (values.get("unfreeze"), inner))
 
 
 def overlay(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +121,7 @@ def _for_views(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, 
 
 def _for_schedule(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters without fine-tuning's epochs where a list over them says how long each stage learns."""
-    if not isinstance(upper.get("unfreeze"), (list, tuple)):
+    if not _has_schedule(upper):
         return dict(lower)
     of_head = upper.get("head", lower.get("head", "linear")) == "mlp"
     kept = {name: value for name, value in lower.items() if name != "epochs" or of_head}
