@@ -84,10 +84,10 @@ def measure(data: Path, effort: Effort = FULL) -> list[Row]:
 
 def _unseen(predictor, dataset) -> list[int]:
     """Return the rows of the pictures that the model did not learn from."""
-    from headstart.learn.features.extract import digest
+    from headstart.core import digests
 
-    known = set(predictor.description["data"]["training_digests"])
-    return [index for index, path in enumerate(dataset.paths) if digest(path)[:16] not in known]
+    known = digests.trained_on(predictor.description)
+    return [index for index, path in enumerate(dataset.paths) if digests.short(digests.of_picture(path)) not in known]
 
 
 def _speeds(runs: dict, batch: np.ndarray, workers: int, effort: Effort) -> dict[str, np.ndarray]:

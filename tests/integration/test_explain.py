@@ -15,11 +15,10 @@ from PIL import Image
 import headstart
 from headstart import ImageClassifier, load
 from headstart.cli import app
-from headstart.core import artifact
+from headstart.core import artifact, digests
 from headstart.core.errors import DataError, ModelError, SettingError
 from headstart.core.preprocessing import resize
 from headstart.core.progress import Progress
-from headstart.learn.features.extract import digest
 from headstart.learn.methods import finetune
 from headstart.learn.similar import TrainingPictures
 from headstart.networks import load_network
@@ -50,7 +49,7 @@ def run(*arguments: str | Path) -> Result:
 
 
 def trained_on(model: Path, path: str) -> bool:
-    return digest(path)[:16] in artifact.read_description(model)["data"]["training_digests"]
+    return digests.of_picture(path)[:16] in artifact.read_description(model)["data"]["training_digests"]
 
 
 @pytest.mark.parametrize("method", ["gradcam", "occlusion"])

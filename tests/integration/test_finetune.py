@@ -15,13 +15,14 @@ from torch.nn import functional
 
 from headstart import ImageClassifier
 from headstart.core import settings as environment
+from headstart.core.digests import of_picture
 from headstart.core.errors import CacheError, DataError, SettingError, TrainingError
 from headstart.core.progress import Progress
 from headstart.learn import augment
 from headstart.learn.augment import make_augmentation
 from headstart.learn.features import extract as extraction
 from headstart.learn.features.engines import OpenVINOEngine, TorchEngine, graph_file
-from headstart.learn.features.extract import FeatureSettings, digest
+from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.features.store import clear
 from headstart.learn.finetune import estimate, loop, precision
 from headstart.learn.finetune import source as sources
@@ -52,7 +53,7 @@ def frozen(folder) -> ImageClassifier:
 @pytest.fixture
 def pictures(class_folders) -> Pictures:
     paths = tuple(str(path) for path in sorted(class_folders(per_class=5).rglob("*.jpg")))
-    return Pictures(paths, tuple(digest(path) for path in paths))
+    return Pictures(paths, tuple(of_picture(path) for path in paths))
 
 
 @pytest.fixture

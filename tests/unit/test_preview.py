@@ -13,11 +13,12 @@ from PIL import Image
 
 from headstart.cli.preview import command
 from headstart.core import pictures as sources
+from headstart.core.digests import of_picture
 from headstart.core.errors import DataError, HeadstartError, ImageError
 from headstart.core.preprocessing import Preprocessing
 from headstart.learn.audit import Record
 from headstart.learn.augment import Augmentation, make_augmentation
-from headstart.learn.features.extract import FeatureSettings, digest, see
+from headstart.learn.features.extract import FeatureSettings, see
 from headstart.learn.preview import choose_pictures, crop_warning, draw_sheet, look
 
 SMALL = Preprocessing(image_size=(64, 64))
@@ -62,7 +63,7 @@ def test_the_views_are_the_pixels_that_fit_computes_features_of(
 
     path, changes = make_picture(tmp_path / "a.jpg", size=(300, 400)), make_augmentation("strong")
     how = FeatureSettings(views=4, augmentation=changes, seed=0)
-    expected = see(str(path), digest(path), [0, 1, 2, 3], Backbone(), how)  # type: ignore[arg-type]
+    expected = see(str(path), of_picture(path), [0, 1, 2, 3], Backbone(), how)  # type: ignore[arg-type]
     views = shown(path, augmentation=changes, views=4).views
     assert len(views) == 4
     for view, other in zip(views, expected, strict=True):

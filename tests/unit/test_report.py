@@ -21,12 +21,12 @@ from headstart.classifier import ImageClassifier
 from headstart.cli import app
 from headstart.core.artifact import load
 from headstart.core.card import FEW
+from headstart.core.digests import of_picture
 from headstart.core.errors import ModelError, WeightsError
 from headstart.core.metrics import evaluate
 from headstart.core.outcomes import Outcomes
 from headstart.core.slices import slices
 from headstart.learn.again import command, pinned
-from headstart.learn.features.extract import digest
 from headstart.learn.finetune.estimate import parse_seconds
 from headstart.learn.save import write_history
 from headstart.use.exporters.write import export_model
@@ -410,7 +410,7 @@ def test_finish_none_writes_no_report(fitted: tuple[Path, Path], tmp_path: Path)
 def test_a_model_folder_and_its_data_give_the_report_of_the_fit_again(fitted: tuple[Path, Path]) -> None:
     model, data = fitted
     said = json.loads((model / "model.json").read_text())
-    found = of_model(model, said, Finder(map(str, data.rglob("*.jpg")), digest, ()))
+    found = of_model(model, said, Finder(map(str, data.rglob("*.jpg")), ()))
     pictures = re.compile(r"<figure.*?</figure>", re.S)
     first, second = (pictures.findall(page) for page in ((model / "report.html").read_text(), report(found)))
     assert len(first) == len(second) > 10
@@ -427,18 +427,18 @@ def test_of_several_pictures_with_a_name_the_one_that_was_not_learned_from_is_fo
     name = "/".join(learned.parts[-2:])
     other = make_picture(tmp_path / name, seed=999)
     trained_on = set(said["data"]["training_digests"])
-    assert Finder([str(learned), str(other)], digest, trained_on)(name) == str(other)
-    assert Finder([str(other)], digest, trained_on)(name) == str(other)
-    assert Finder([], digest, trained_on)(name) is None
+    assert Finder([str(learned), str(other)], trained_on)(name) == str(other)
+    assert Finder([str(other)], trained_on)(name) == str(other)
+    assert Finder([], trained_on)(name) is None
 
 
 def test_of_several_pictures_with_a_name_the_one_with_the_same_content_is_found(
     tmp_path: Path, make_picture: Callable[..., Path]
 ) -> None:
     paths = [str(make_picture(tmp_path / kind / "id1" / "front.jpg", seed=n)) for n, kind in enumerate("abc")]
-    find = Finder(paths, digest, ())
+    find = Finder(paths, ())
     for path in paths:
-        assert find("id1/front.jpg", digest(path)[:16]) == path
+        assert find("id1/front.jpg", of_picture(path)[:16]) == path
     assert find("id1/front.jpg", "0" * 16) is None  # another picture by that name
     assert find.ambiguous == 0
     assert find("id1/front.jpg") is None  # what an older model knows

@@ -21,6 +21,7 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
     from dataclasses import replace
 
     from headstart.cli.console import show
+    from headstart.core import digests
     from headstart.core.artifact import read_description
     from headstart.core.errors import DataError
     from headstart.core.text import count
@@ -39,12 +40,7 @@ def command(model: Path, folder: str | None, out: Path | None, heat: bool) -> No
         several = several_labels_of(description)
         paths = read_dataset(folder, several=several, for_training=False, collect=True).paths
 
-    def digest(path: str) -> str:
-        from headstart.learn.features.extract import digest  # which imports torch
-
-        return digest(path)
-
-    find = Finder(paths, digest, set(description.get("data", {}).get("training_digests", ())))
+    find = Finder(paths, digests.trained_on(description))
     material = of_model(model, description, find)
     if folder is not None and not any(material.said.paths):
         raise DataError(

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from headstart.core.digests import short
 from headstart.core.metrics import Evaluation, evaluate
 
 FILE = "predictions.csv"
-# Characters of a digest that are kept: enough to know a picture again.
-DIGEST = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +94,7 @@ class Outcomes:
                 label, predicted = self._text(self.targets[row]), self._text(named[row])
                 novelty = "" if self.novelty is None else f"{self.novelty[row]:.6f}"
                 each = [*map(int, self.targets[row]), *(f"{p:.9g}" for p in self.probabilities[row])] if several else []
-                digest = known.get(self.paths[row], "")[:DIGEST]
+                digest = short(known.get(self.paths[row], ""))
                 writer.writerow([name, label, predicted, f"{self.confidence[row]:.6f}", novelty, digest, *each])
 
     def _text(self, target: np.ndarray) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import os
 import threading
 from collections import deque
@@ -17,7 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from headstart.core import images
+from headstart.core import digests, images
 from headstart.core.errors import ImageError
 from headstart.learn.dataset import Dataset, check
 from headstart.learn.listing import data_error, some
@@ -148,7 +147,7 @@ class _Reader:
             data = images.read(path)
         except ImageError as error:
             return Record(path, "", 0, 0, 0, "", str(error))
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        digest = digests.of_bytes(data)
         with self._lock:
             known = self._new.get(digest) or self._store.get(digest)
         record = _from_json(path, digest, known)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.core import digests
 from headstart.core.errors import DataError, SettingError
 from headstart.core.metrics import ClassFigures, Evaluation, Figure
 from headstart.core.outcomes import Outcomes
@@ -102,8 +103,8 @@ def evaluate_on(
     with progress.step("check pictures", len(dataset.paths)) as update, Records() as known:
         records = audit(dataset.paths, store=known, progress=lambda done, total: update(done))
     dataset, kept, aside = set_aside(dataset, records, for_training=False)
-    trained_on = set(predictor.description.get("data", {}).get("training_digests", ()))
-    seen = sum(record.digest[:16] in trained_on for record in kept)
+    learned = digests.trained_on(predictor.description)
+    seen = sum(digests.short(record.digest) in learned for record in kept)
     if "export" in predictor.description:
         progress.note(
             "an exported model does not say which pictures it was trained on: make sure that these are others.",

@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstart.core import images
+from headstart.core import digests, images
 from headstart.core import pictures as sources
 from headstart.core.errors import ImageError
 from headstart.core.preprocessing import Preprocessing, resize
 from headstart.learn.audit import Record
 from headstart.learn.augment import Augmentation, view_generator
-from headstart.learn.features.extract import digest
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -111,7 +110,7 @@ def look(
     if abs(turned + header) < abs(turned - header):
         shape = shape[::-1]  # the header is from before the EXIF rotation
     x0, y0, x1, y1 = preprocessing.window(*shape)
-    generators = [view_generator(seed, digest(data), view) for view in range(1, views)]
+    generators = [view_generator(seed, digests.of_bytes(data), view) for view in range(1, views)]
     return Seen(
         name=name,
         cut_off=1 - preprocessing.share_seen(*shape),

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headstart.core import artifact
+from headstart.core import artifact, digests
 from headstart.core import pictures as sources
 from headstart.core.card import write_card
 from headstart.core.errors import ImageError, ModelError
@@ -247,7 +247,7 @@ def describe(
             # Without the user's own folders: a model is made to be passed on.
             "set_aside": [{"path": "/".join(Path(path).parts[-2:]), "reason": why} for path, why in prepared.set_aside],
             # Half of each digest: enough to know a picture again when the model is evaluated.
-            "training_digests": sorted(prepared.digests[row][:16] for row in prepared.training_rows()),
+            "training_digests": sorted(digests.short(prepared.records[row].digest) for row in prepared.training_rows()),
             "skipped": prepared.dataset.skipped,
             "kept_together": prepared.split.kept_together,
         },

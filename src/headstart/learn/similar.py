@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from headstart.core import digests
 from headstart.core.errors import DataError, ImageError
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
 from headstart.learn.dataset import read_dataset
-from headstart.learn.features.extract import digest
 from headstart.learn.features.saved import saved_features
 from headstart.learn.several import several_labels_of
 
@@ -45,18 +45,18 @@ class TrainingPictures:
         self, predictor: Predictor, data: str | os.PathLike[str] | Any, *, progress: Progress | None = None
     ) -> None:
         dataset = read_dataset(data, several=several_labels_of(predictor.description), for_training=False, collect=True)
-        trained_on = set(predictor.description.get("data", {}).get("training_digests", ()))
+        learned = digests.trained_on(predictor.description)
         chosen: dict[str, tuple[str, str]] = {}
         for row, path in enumerate(dataset.paths):
             try:
-                content = digest(path)
+                content = digests.of_picture(path)
             except ImageError:  # what cannot be read was not trained on
                 continue
-            if content[:16] in trained_on:
+            if digests.short(content) in learned:
                 chosen.setdefault(content, (path, dataset.label(row)))
         if not chosen:
             raise DataError(
-                f"{dataset.source} holds none of the {len(trained_on):,} pictures that the model was trained on. "
+                f"{dataset.source} holds none of the {len(learned):,} pictures that the model was trained on. "
                 "Name the folder or manifest that it was fitted on."
             )
         self.paths = tuple(path for path, _ in chosen.values())

@@ -15,6 +15,7 @@ import numpy as np
 
 from headstart.core import images as decoding
 from headstart.core import pictures as sources
+from headstart.core.digests import of_bytes, of_picture
 from headstart.core.errors import DataError, ImageError
 from headstart.core.pictures import Picture
 from headstart.core.pipeline import chunked, map_ordered
@@ -148,33 +149,17 @@ def _tell_refusal(backbone: Backbone, progress: Progress) -> None:
         progress.note(note)
 
 
-def digest(picture: Picture) -> str:
-    """Return the digest of a picture's content: of a file's bytes, or of an array's shape and pixels.
-
-    Raises:
-        ImageError: The file cannot be read.
-    """
-    data = sources.to_bytes(picture)
-    if isinstance(data, np.ndarray):
-        data = repr(data.shape).encode() + np.ascontiguousarray(data).tobytes()
-    return _digest(data)
-
-
 def _digests(pictures: Sequence[Picture]) -> list[str]:
     """Return all digests, or raise one DataError that names every picture without one."""
     found, problems = [], []
     for index, picture in enumerate(pictures):
         try:
-            found.append(digest(picture))
+            found.append(of_picture(picture))
         except ImageError as error:
             problems.append(f"{sources.name(picture, index)}: {error}")
     if problems:
         raise DataError("pictures cannot be read:\n  " + "\n  ".join(problems))
     return found
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _compute(
@@ -238,7 +223,7 @@ def see(
     """
     preprocessing = backbone.preprocessing
     data = sources.to_bytes(picture)
-    if not isinstance(data, np.ndarray) and isinstance(picture, (str, os.PathLike)) and _digest(data) != expected:
+    if not isinstance(data, np.ndarray) and isinstance(picture, (str, os.PathLike)) and of_bytes(data) != expected:
         raise ImageError("the file has changed since the run began. Start again.")
     plain = [sources.load(data, preprocessing)] if 0 in views else []
     if views == [0]:

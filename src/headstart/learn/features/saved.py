@@ -25,7 +25,7 @@ def saved_features(
     Args:
         predictor: The model, from `headstart.load`.
         paths: n pictures that can be read.
-        digests: Of each picture's bytes (`extract.digest`).
+        digests: Of each picture's bytes (`core/digests.of_picture`).
         progress: Is shown the pictures computed.
 
     Raises:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from headstart.core import images
+from headstart.core import digests, images
 from headstart.core.errors import DataError, ExportError, ImageError, SettingError
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE, Predictor
@@ -47,12 +46,12 @@ def share_out(predictor: Predictor, data: Data | None) -> Shares:
             "int8 needs labelled pictures, to calibrate on those that the model learned from and to measure what it "
             "costs on the others: name their folder with --data."
         )
-    known = set(predictor.description.get("data", {}).get("training_digests", ()))
+    known = digests.trained_on(predictor.description)
     learned: list[int] = []
     others: list[int] = []
     for row, path in enumerate(data.paths):
         try:
-            digest = hashlib.blake2b(images.read(path), digest_size=16).hexdigest()[:16]
+            digest = digests.short(digests.of_picture(path))
         except ImageError:
             continue  # the pictures that cannot be read are no loss to either side
         (learned if digest in known else others).append(row)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from headstart.core import digests
 from headstart.core.errors import ImageError
-from headstart.core.outcomes import DIGEST
 
 
 class Finder:
@@ -18,16 +18,15 @@ class Finder:
 
     Args:
         paths: Where pictures are.
-        digest: Of the picture at a path.
         learned_from: Digests of the pictures that the model has learned from, shortened.
 
     Attributes:
         ambiguous: How many pictures were not found because several have their name.
     """
 
-    def __init__(self, paths: Iterable[str], digest: Callable[[str], str], learned_from: Collection[str]) -> None:
+    def __init__(self, paths: Iterable[str], learned_from: Collection[str]) -> None:
         self.ambiguous = 0
-        self._digest, self._learned_from = digest, learned_from
+        self._learned_from = learned_from
         self._named: dict[str, list[str]] = defaultdict(list)
         for path in paths:
             name = "/".join(Path(path).parts[-2:])
@@ -49,6 +48,6 @@ class Finder:
 
     def _short(self, path: str) -> str | None:
         try:
-            return self._digest(path)[:DIGEST]
+            return digests.short(digests.of_picture(path))
         except ImageError:
             return None
