@@ -9,6 +9,7 @@ import torch
 from odd_pictures import odd_pictures
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 
 import headstart
@@ -137,6 +138,28 @@ def test_a_data_frame_lists_and_a_manifest_give_the_same_model_as_the_folder(cla
     ]
     for other in found[1:]:
         assert np.abs(other - found[0]).max() < 1e-4
+
+
+def test_labels_that_are_numbers_are_classes_in_the_order_of_their_values(class_folders) -> None:
+    paths = [str(path) for path in sorted(class_folders(kinds=("checks", "dots", "stripes")).rglob("*.jpg"))]
+    numbers = np.array([{"checks": 10, "dots": 2, "stripes": 0}[path.split("/")[-2]] for path in paths])
+    classifier = ImageClassifier(method="frozen", image_size=64).fit(paths, numbers, finish=None)
+    assert classifier.classes_.tolist() == ["0", "2", "10"]
+    # scikit-learn takes the columns for the classes in the order of their values.
+    assert roc_auc_score(numbers, classifier.predict_proba(paths).astype(np.float64), multi_class="ovr") > 0.95
+    expected = np.mean(classifier.predict(paths).astype(int) == numbers)
+    assert classifier.score(paths, numbers) == classifier.predictor_.score(paths, numbers) == expected > 0.9
+    assert classifier.score(paths, numbers.astype(float)) == expected
+    assert classifier.score(paths, np.zeros(len(paths), int)) == pytest.approx(1 / 3, abs=0.1)
+
+
+def test_labels_that_are_true_or_false_are_two_classes(class_folders) -> None:
+    paths = [str(path) for path in sorted(class_folders(per_class=8).rglob("*.jpg"))]
+    dotted = np.array(["dots" in path for path in paths])
+    classifier = ImageClassifier(method="frozen", image_size=64).fit(paths, dotted, finish=None)
+    assert classifier.classes_.tolist() == ["False", "True"]
+    assert roc_auc_score(dotted, classifier.predict_proba(paths)[:, 1]) > 0.95
+    assert classifier.score(paths, dotted) == np.mean((classifier.predict(paths) == "True") == dotted) > 0.9
 
 
 def test_few_pictures_are_judged_by_repeated_cross_validation(class_folders) -> None:

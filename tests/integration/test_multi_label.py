@@ -100,6 +100,30 @@ def test_python_takes_lists_of_names_and_matrices_alike(model: Path, shapes: Pat
     assert by_names.score(shapes / "lists.csv") == expected
 
 
+def test_what_is_predicted_stands_in_the_columns_that_were_given(shapes: Path) -> None:
+    from sklearn.metrics import accuracy_score, f1_score
+
+    matrix = pd.read_csv(shapes / "columns.csv")
+    paths = [str(shapes / name) for name in matrix["path"]]
+    twelve = matrix[["label:square", "label:triangle", "label:circle"] * 4].to_numpy()
+    by_array = ImageClassifier(**SETTINGS).fit(paths, twelve)
+    given = by_array.predict(paths)
+    assert f1_score(twelve, given, average=None).min() > 0.8
+    assert by_array.score(paths, twelve) == accuracy_score(twelve, given)
+    named = matrix[["label:square", "label:triangle", "label:circle"]]
+    by_table = ImageClassifier(label_separator=",", **SETTINGS).fit(paths, named)
+    assert by_table.classes_.tolist() == ["square", "triangle", "circle"]
+    given = by_table.predict(paths)
+    expected = accuracy_score(named.to_numpy(), given)
+    texts = [",".join(name.removeprefix("label:") for name in named if row[name]) for _, row in named.iterrows()]
+    assert f1_score(named.to_numpy(), given, average=None).min() > 0.8
+    assert by_table.score(paths, named[["label:circle", "label:square", "label:triangle"]]) == expected
+    assert by_table.score(paths, named.to_numpy()) == by_table.score(paths, texts) == expected
+    assert load(by_table.predictor_.network_file.parent).classes == ("square", "triangle", "circle")
+    with pytest.raises(SettingError, match="measure it with `headstart evaluate`"):
+        by_table.predictor_.score(paths, texts)
+
+
 def test_the_command_line_tells_labels_in_words_json_and_csv(model: Path, shapes: Path, capsys) -> None:
     def headstart(*arguments: object) -> list[str]:
         main(["predict", str(model), *map(str, arguments)])

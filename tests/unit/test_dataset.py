@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -437,6 +438,32 @@ def test_numbers_made_floats_by_a_missing_neighbour_are_whole_again(pictures: Pa
     assert labels(dataset) == ["1", "1", "2", "2.5"]
     assert dataset.groups is not None
     assert dataset.groups.tolist() == ["1", "2", None, "1"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        list(range(12)),
+        [float(one) for one in range(12)],
+        [one - 6 for one in range(12)],
+        [one / 8 for one in range(12)],
+        [one % 2 == 0 for one in range(12)],
+        [str(one) for one in range(12)],
+        [f"{one:03}" for one in range(12)],
+    ],
+)
+def test_classes_have_the_order_of_scikit_learn(tmp_path: Path, values: list[Any]) -> None:
+    paths = [str(touch(tmp_path, f"{i:02}.jpg") / f"{i:02}.jpg") for i in range(12)]
+    given = [values[i] for i in np.random.default_rng(0).permutation(12)]
+    known, places = np.unique(given, return_inverse=True)
+    expected = [f"{one:g}" if isinstance(one, float) else str(one) for one in known.tolist()]
+    frame = pd.DataFrame({"path": paths, "label": given})
+    frame.to_parquet(tmp_path / "labels.parquet")
+    sources: list[tuple[Any, Any]] = [(paths, given), (paths, np.array(given)), (paths, pd.Series(given))]
+    for data, y in (*sources, (frame, None), (tmp_path / "labels.parquet", None)):
+        dataset = read_dataset(data, y, for_training=False)
+        assert list(dataset.classes) == expected
+        assert dataset.targets.tolist() == places.tolist()
 
 
 def test_sequences_that_do_not_match_are_refused(pictures: Path) -> None:

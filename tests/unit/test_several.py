@@ -16,6 +16,7 @@ from headstart.learn.dataset import read_dataset
 from headstart.learn.doctor import examine, write_clean_manifest
 from headstart.learn.heads import HEADS, LinearHead, MLPHead, make_head
 from headstart.learn.heads.folds import deal_folds
+from headstart.learn.prepare import prepare
 from headstart.learn.several import SeveralLabels, as_matrix
 from headstart.learn.split import cross_validation_folds, split
 from headstart.learn.stratify import share_out
@@ -109,12 +110,90 @@ def test_a_column_of_zeros_is_a_label_without_a_picture(table: pd.DataFrame) -> 
         read_dataset(pd.concat([table[["path"]], flags], axis=1), several=SEVERAL)
 
 
+def test_columns_of_labels_keep_their_order(table: pd.DataFrame, tmp_path: Path) -> None:
+    paths = list(table["path"])
+    twelve = np.add.outer(np.arange(6), np.arange(12)) % 3 == 0
+    by_array = read_dataset(paths, twelve, several=SEVERAL)
+    assert by_array.classes == tuple(map(str, range(12)))
+    assert (by_array.targets == twelve).all()
+    pets = pd.DataFrame({"dog": [1, 0, 1, 0, 1, 0], "cat": [1, 1, 0, 0, 1, 1]})
+    named = pd.concat([table[["path"]], pets.add_prefix("label:")], axis=1)
+    named.to_csv(tmp_path / "pets.csv", index=False)
+    for data, labels in ((paths, pets), (named, None), (tmp_path / "pets.csv", None)):
+        dataset = read_dataset(data, labels, several=SEVERAL)
+        assert dataset.classes == ("dog", "cat")
+        assert (dataset.targets == pets.to_numpy()).all()
+    assert read_dataset(named, several=SeveralLabels(columns=("cat", "dog"))).classes == ("cat", "dog")
+
+
+def test_names_in_lists_have_the_order_of_scikit_learn(table: pd.DataFrame) -> None:
+    from sklearn.preprocessing import MultiLabelBinarizer
+
+    numbers = [[0, 10], [2, 11], [10], [2, 0], [11, 0], []]
+    for lists in (
+        numbers,
+        [[str(one) for one in row] for row in numbers],
+        [[one / 4 for one in row] for row in numbers],
+    ):
+        known = MultiLabelBinarizer()
+        expected = known.fit_transform(lists)
+        for data, labels in ((list(table["path"]), lists), (table.assign(label=lists), None)):
+            dataset = read_dataset(data, labels, several=SEVERAL)
+            assert [float(name) for name in dataset.classes] == [float(one) for one in known.classes_]
+            assert (dataset.targets == expected).all()
+
+
+def test_two_columns_of_one_label_are_refused(table: pd.DataFrame) -> None:
+    flags = pd.DataFrame(MATRIX, columns=["a", "b", "a"])
+    with pytest.raises(DataError, match=r"more than one column is the label a\. Rename or remove all but one"):
+        read_dataset(list(table["path"]), flags, several=SEVERAL)
+    with pytest.raises(DataError, match=r"more than one column is the label a\."):
+        read_dataset(pd.concat([table[["path"]], flags.add_prefix("label:")], axis=1), several=SEVERAL)
+
+
+def test_the_order_of_columns_changes_neither_split_nor_folds_nor_fingerprint(shapes: Path) -> None:
+    frame = pd.read_csv(shapes / "columns.csv")
+    frame["path"] = [str(shapes / name) for name in frame["path"]]
+    turned = frame[["path", "label:triangle", "label:circle", "label:square"]]
+    one, two = (prepare(data, several=SEVERAL) for data in (frame, turned))
+    assert two.dataset.classes == ("triangle", "circle", "square")
+    assert one.fingerprint == two.fingerprint
+    for side in ("train", "validation", "test"):
+        assert np.array_equal(getattr(one.split, side), getattr(two.split, side))
+    folds = [
+        cross_validation_folds(made.dataset, made.records, np.arange(len(frame)), folds=4, repeats=1, seed=0)
+        for made in (one, two)
+    ]
+    for (_, a), (_, b) in zip(*folds, strict=True):
+        assert np.array_equal(a, b)
+
+
 def test_labels_become_a_matrix_in_the_order_of_the_classes() -> None:
     assert as_matrix([["b"], (), "a;b"], ("a", "b")).tolist() == [[False, True], [False, False], [True, True]]
+    assert as_matrix(["b, a", "b"], ("b", "a"), SeveralLabels(separator=",")).tolist() == [[True, True], [True, False]]
+    assert as_matrix([[0, 10], [2.0]], ("0", "2", "10")).tolist() == [[True, False, True], [False, True, False]]
     with pytest.raises(SettingError, match="unknown label 'z'"):
         as_matrix([["z"]], ("a", "b"))
+    with pytest.raises(SettingError, match="unknown label 'a,b'"):
+        as_matrix(["a,b"], ("a", "b"))
     with pytest.raises(SettingError, match="3 columns"):
         as_matrix(np.zeros((1, 3)), ("a", "b"))
+
+
+def test_a_table_becomes_a_matrix_by_the_names_of_its_columns_and_an_array_by_their_order() -> None:
+    pets = pd.DataFrame({"dog": [1, 0, 1], "label:cat": [True, True, False]})
+    assert as_matrix(pets, ("cat", "dog")).tolist() == [[True, True], [True, False], [False, True]]
+    assert as_matrix(pets.to_numpy(), ("dog", "cat")).tolist() == [[True, True], [False, True], [True, False]]
+    assert as_matrix(pd.DataFrame([["0", "1"]]), ("1", "0")).tolist() == [[True, False]]
+    for columns, words in (
+        (["dog", "cow"], "have a column 'cow', which is no class: give one column for each of 'cat', 'dog'"),
+        (["dog"], "have no columns 'cat'"),
+        (["dog", "dog"], "have 2 columns 'dog'"),
+    ):
+        with pytest.raises(SettingError, match=words):
+            as_matrix(pd.DataFrame(np.zeros((1, len(columns)), int), columns=columns), ("cat", "dog"))
+    with pytest.raises(SettingError, match=r"a label in row 2 is 0\.5: give 1 where the picture has it, else 0"):
+        as_matrix(np.array([[1, 0], [0, 0.5]]), ("cat", "dog"))
 
 
 def unbalanced(n: int = 400, seed: int = 0) -> np.ndarray:

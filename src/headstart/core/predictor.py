@@ -16,6 +16,7 @@ from headstart.core.pictures import Picture
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.preprocessing import Preprocessing
 from headstart.core.runtime import Network, Precision
+from headstart.core.text import cell_name
 
 BATCH_SIZE = 4  # small batches keep activations in the processor's cache; docs/decisions/0004-engines.md
 
@@ -103,9 +104,16 @@ class Predictor:
         """Return the features below the head, float32 `(n, d)`; see `predict_proba`."""
         return self._outputs(pictures, "features")
 
-    def score(self, pictures: Any, labels: Iterable[str]) -> float:
-        """Return the share of pictures whose most probable class is their label."""
-        return float(np.mean(self.predict(pictures) == np.asarray(list(labels))))
+    def score(self, pictures: Any, labels: Iterable[Any]) -> float:
+        """Return the share of pictures whose most probable class is their label; numbers are known by their names.
+
+        Raises:
+            SettingError: The model gives a picture several labels.
+        """
+        if self.thresholds.labels is not None:
+            raise SettingError("this model gives a picture several labels: measure it with `headstart evaluate`.")
+        named = [cell_name(label) or "" for label in labels]  # a missing one is no class
+        return float(np.mean(self.predict(pictures) == np.asarray(named)))
 
     def stream(self, pictures: Iterable[Picture], *, many: bool = True) -> Iterator[Prediction]:
         """Yield a `Prediction` for each picture, in order, in bounded memory; a broken picture has its `error` set.

@@ -1,8 +1,10 @@
-"""Names of files and classes as text that can be shown anywhere, and counts with their nouns."""
+"""Names of files and classes as text, also such that can be shown anywhere, and counts with their nouns."""
 
 from __future__ import annotations
 
 import os
+import unicodedata
+from typing import Any
 
 
 def shown(name: object) -> str:
@@ -19,3 +21,24 @@ def shown_lines(text: str) -> str:
 def count(number: int, noun: str, plural: str | None = None) -> str:
     """Return "1 picture" or "1,234 pictures"."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def cell_name(cell: Any) -> str | None:
+    """Return the cell of a table, or a label given in Python, as a name; None where it is missing or several things.
+
+    Numbers that a missing cell beside them turned into floats are whole again: 3.0 is "3".
+    """
+    if cell is None or isinstance(cell, (list, tuple, set, dict)) or getattr(cell, "ndim", 0) > 0:
+        return None
+    if isinstance(cell, bytes):
+        cell = os.fsdecode(cell)
+    if not isinstance(cell, str):
+        if repr(cell) in ("<NA>", "NaT") or cell != cell:
+            return None
+        if _is_whole_float(cell):
+            cell = int(cell)
+    return unicodedata.normalize("NFC", str(cell)).strip() or None
+
+
+def _is_whole_float(cell: Any) -> bool:
+    return hasattr(cell, "is_integer") and not isinstance(cell, int) and bool(cell.is_integer())

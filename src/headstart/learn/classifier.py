@@ -20,6 +20,7 @@ from headstart.core.finished import Finish
 from headstart.core.metrics import Evaluation
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
+from headstart.core.text import cell_name
 from headstart.learn import parameters
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         precision: `auto`, `float32` or `bfloat16`, of the features; the saved model predicts in float32.
 
     Attributes:
-        classes_: Class names in the order of the probabilities.
+        classes_: Class names in the order of the probabilities: of label columns that of the columns, of labels given
+            as numbers that of their values (3 is called `3`), else that of their text.
         predictor_: The saved model.
         test_: Figures of the saved model on the untouched test pictures, or over cross-validation (`evaluated_by_`).
         validation_: Figures on the validation pictures of the head that had not seen them, or None.
@@ -219,7 +221,11 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def score(self, X: Any, y: Any = None, sample_weight: Any = None) -> float:
         """Return the share of pictures named right; X may also be a folder of class folders or a manifest.
 
-        With `multilabel` that is the share with all labels right, as in scikit-learn.
+        With `multilabel` that is the share with all labels right, as in scikit-learn. The columns of a DataFrame as y
+        are known by their names, in any order; those of an array are as in `classes_`.
+
+        Raises:
+            SettingError: A label of y, with `multilabel`, is no class, or a table of them has other columns or cells.
         """
         from sklearn.metrics import accuracy_score
 
@@ -234,8 +240,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if several is not None:
             from headstart.learn.several import as_matrix
 
-            y = as_matrix(y, self._fitted().classes)
-        return float(accuracy_score(list(y), self.predict(sources.as_list(X)), sample_weight=sample_weight))
+            y = as_matrix(y, self._fitted().classes, several)
+        else:
+            y = [cell_name(label) or "" for label in y]  # a missing one is no class
+        return float(accuracy_score(y, self.predict(sources.as_list(X)), sample_weight=sample_weight))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Copy the model folder to `folder`, whole or not at all, and return its path.

@@ -6,6 +6,7 @@ Reading looks at names only; whether the pictures themselves can be read is the 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,7 +32,8 @@ class Dataset:
     Attributes:
         paths: Absolute path of each picture.
         targets: int64 array `(n,)`, index into `classes`; or, where pictures have several labels, bool array `(n, c)`.
-        classes: The class names, sorted.
+        classes: The class names in their order: of label columns that of the columns, of labels that are numbers that
+            of their values, else that of their text.
         splits: Object array `(n,)` of 'train', 'validation' and 'test', or None when the source has no splits.
         groups: Object array `(n,)` of str, None for a picture that belongs to no group; or None altogether.
         skipped: How many files or folders were left out, by kind: 'hidden', 'not pictures' and others.
@@ -134,6 +136,8 @@ def read_dataset(
     if listing.empty:
         line = f"class folders without a picture: {some(listing.empty)}. Add pictures or remove them."
         (listing.problems if for_training else listing.warnings).append(line)
+    if twice := [name for name, number in Counter(listing.classes or ()).items() if number > 1]:
+        listing.problems.append(f"more than one column is the label {some(twice)}. Rename or remove all but one.")
     dataset = _dataset(listing, several is not None)
     problems, warnings = list(listing.problems), list(listing.warnings)
     if for_training and dataset.paths and not collect:
@@ -241,11 +245,11 @@ def _list_path(given: str, several: SeveralLabels | None) -> Listing:
 
 
 def _dataset(listing: Listing, several: bool) -> Dataset:
+    used = {name for label in listing.labels for name in (label if several else (label,))}
+    classes = tuple(dict.fromkeys(listing.classes or sorted(used)))
     if several:
-        classes = tuple(sorted({*(listing.classes or ()), *(name for names in listing.labels for name in names)}))
         targets = as_matrix(listing.labels, classes)
     else:
-        classes = tuple(sorted(set(listing.labels)))
         index = {name: i for i, name in enumerate(classes)}
         targets = np.array([index[label] for label in listing.labels], dtype=np.int64)
     return Dataset(

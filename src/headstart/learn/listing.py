@@ -35,7 +35,8 @@ class Listing:
         splits: 'train', 'validation', 'test' or None of each picture.
         groups: Name of the group of each picture, or None.
         columns: The manifest's other columns as a pandas DataFrame with one row a picture, or None.
-        classes: All labels, where the source names also those that no picture has; else None.
+        classes: The class names in the order that the source gives them, also those that no picture has; None where it
+            gives none, and that of their text is meant.
         empty: Class folders without a picture.
         skipped: How many files or folders were left out, by kind.
         problems: Lines, each a reason to refuse the source.

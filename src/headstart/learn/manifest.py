@@ -7,12 +7,12 @@ pictures have several labels, `learn.several` says how they are written.
 from __future__ import annotations
 
 import os
-import unicodedata
 import warnings
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from headstart.core.text import count
+from headstart.core.text import cell_name, count
 from headstart.learn.listing import SPLITS, Listing, data_error, is_utf8, shown, some
 from headstart.learn.several import SeveralLabels, class_name, is_label, matrix_of, read_flags
 
@@ -82,7 +82,7 @@ def read_frame(frame: pd.DataFrame, source: str, base: str, several: SeveralLabe
         cells["label"] = read_flags(frame.iloc[:, flags])
         listing.classes = tuple(class_name(names[i]) for i in flags)
     elif several is not None:
-        cells["label"] = [_texts(cell, several) for cell in cells["label"]]
+        cells["label"] = [several.split(cell) for cell in cells["label"]]
     kept = _add_rows(listing, base, **cells, several=several is not None)
     others = [i for i, name in enumerate(names) if name.lower() not in _COLUMNS and i not in flags]
     if others:
@@ -99,7 +99,7 @@ def read_sequences(paths: Iterable[Any], labels: Any, several: SeveralLabels | N
         return listing
     labels, listing.classes = (list(labels), None) if several is None else matrix_of(labels)
     if several is not None and listing.classes is None:
-        labels = [_texts(cell, several) for cell in labels]
+        labels = [several.split(cell) for cell in labels]
     if len(paths) != len(labels):
         listing.problems.append(
             f"{count(len(paths), 'path')} and {count(len(labels), 'label')}: give one label for each path."
@@ -155,13 +155,13 @@ def _add_rows(
 ) -> list[int]:
     """Check the cells, add the good rows and return their numbers; faults are told by kind with row numbers.
 
-    Rows are counted from 1, the header left out. With several labels a picture they are read already: a tuple, or None
-    where they cannot be read.
+    Rows are counted from 1, the header left out. With several labels a picture their cells are parted already: a tuple,
+    or None where they cannot be read. The classes get the order of numbers where all labels of the good rows are some.
     """
     paths = [_path(cell, base) for cell in path]
-    labels = label if several else [_text(cell) for cell in label]
-    splits = [_text(cell) for cell in split] if split is not None else [None] * len(paths)
-    groups = [_text(cell) for cell in group] if group is not None else [None] * len(paths)
+    labels = [_names(cell) if several else cell_name(cell) for cell in label]
+    splits = [cell_name(cell) for cell in split] if split is not None else [None] * len(paths)
+    groups = [cell_name(cell) for cell in group] if group is not None else [None] * len(paths)
     has_splits = any(cell is not None for cell in splits)
     faults: dict[str, list[str]] = {}
     seen: dict[str, int] = {}
@@ -180,7 +180,19 @@ def _add_rows(
             fault = "twice" if same else "listed again with another label or split"
         faults.setdefault(str(fault), []).append(f"row {i + 1}" if file is None else f"row {i + 1} {_near(file, base)}")
     _tell(listing, faults)
+    if listing.classes is None:
+        listing.classes = _by_value(part for i in kept for part in (label[i] if several else (label[i],)))
     return kept
+
+
+def _by_value(labels: Iterable[Any]) -> tuple[str, ...] | None:
+    """Return the names of labels that are all numbers in the order of these, as scikit-learn sorts them; else None."""
+    named: dict[str, Any] = {}
+    for one in labels:
+        if not isinstance(one, Real):
+            return None
+        named[str(cell_name(one))] = one
+    return tuple(sorted(named, key=lambda name: (named[name], name)))
 
 
 def _fault(path: str | None, split: str | None, *, has_splits: bool) -> str | None:
@@ -223,29 +235,7 @@ def _path(cell: Any, base: str) -> str | None:
     return os.path.normpath(os.path.join(base, os.path.expanduser(cell) if cell[0] == "~" else cell))
 
 
-def _texts(cell: Any, several: SeveralLabels) -> tuple[str, ...] | None:
-    """Return the names of a cell, sorted, each once; None where the cell is wrong or one of its names is none."""
-    names = [_text(part) for part in several.split(cell)]
+def _names(parts: tuple[Any, ...] | None) -> tuple[str, ...] | None:
+    """Return the names of a picture's labels, sorted, each once; None where there is none or one of them has none."""
+    names = [None] if parts is None else [cell_name(part) for part in parts]
     return None if None in names else tuple(sorted({str(name) for name in names}))
-
-
-def _text(cell: Any) -> str | None:
-    """Return a cell as a name, or None where it is missing or holds more than one thing.
-
-    Numbers that a missing cell beside them turned into floats are whole again: 3.0 is "3".
-    """
-    if cell is None or isinstance(cell, (list, tuple, set, dict)) or getattr(cell, "ndim", 0) > 0:
-        return None
-    if isinstance(cell, bytes):
-        cell = os.fsdecode(cell)
-    if not isinstance(cell, str):
-        if repr(cell) in ("<NA>", "NaT") or cell != cell:
-            return None
-        if _is_whole_float(cell):
-            cell = int(cell)
-    text = unicodedata.normalize("NFC", str(cell)).strip()
-    return text or None
-
-
-def _is_whole_float(cell: Any) -> bool:
-    return hasattr(cell, "is_integer") and not isinstance(cell, int) and bool(cell.is_integer())

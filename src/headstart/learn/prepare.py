@@ -36,8 +36,9 @@ class Prepared:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all pictures' bytes and labels; names, folders and order do not matter."""
-        lines = sorted(f"{record.digest} {self.dataset.label(row)}" for row, record in enumerate(self.records))
+        """A hash of all pictures' bytes and labels; names, folders and order (of columns too) do not matter."""
+        named = (";".join(sorted(self.dataset.labels(row))) for row in range(len(self.records)))
+        lines = sorted(f"{record.digest} {name}" for record, name in zip(self.records, named, strict=True))
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.core.errors import SettingError
+from headstart.core.text import cell_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,9 +119,10 @@ def seems_several(classes: Sequence[str], separator: str = SEPARATOR) -> str | N
     return next((name for name, each in parts.items() if len(each) > 1 and all(known[one] > 1 for one in each)), None)
 
 
-def class_name(column: str) -> str:
+def class_name(column: object) -> str:
     """Return the label that a column stands for: `label:red` is `red`."""
-    return column[len(PREFIX) :].strip() if is_label(column) else column
+    name = cell_name(str(column)) or ""
+    return (cell_name(name[len(PREFIX) :]) or "") if is_label(name) else name
 
 
 def is_label(column: str) -> bool:
@@ -130,7 +132,7 @@ def is_label(column: str) -> bool:
 
 def read_flags(table: pd.DataFrame) -> list[tuple[str, ...] | None]:
     """Return the labels of each row of a table of 0 and 1 (or true and false); None where a cell is neither."""
-    names = [class_name(str(name).strip()) for name in table.columns]
+    names = [class_name(name) for name in table.columns]
     columns = [[_flag(cell) for cell in table.iloc[:, place].tolist()] for place in range(len(names))]
     return [
         None if None in row else tuple(name for name, is_on in zip(names, row, strict=True) if is_on)
@@ -139,7 +141,7 @@ def read_flags(table: pd.DataFrame) -> list[tuple[str, ...] | None]:
 
 
 def matrix_of(labels: Any) -> tuple[list[Any], tuple[str, ...] | None]:
-    """Return labels given in Python as a sequence a picture, and the classes where a table names them.
+    """Return labels given in Python as a sequence a picture, and the classes in their order where a table names them.
 
     Args:
         labels: Lists of names, names in one text, or a table (DataFrame, or array `(n, c)` whose labels are then called
@@ -150,38 +152,59 @@ def matrix_of(labels: Any) -> tuple[list[Any], tuple[str, ...] | None]:
 
         labels = pd.DataFrame(labels, columns=[str(place) for place in range(labels.shape[1])])
     if hasattr(labels, "columns"):
-        return list(read_flags(labels)), tuple(class_name(str(name).strip()) for name in labels.columns)
+        return list(read_flags(labels)), tuple(map(class_name, labels.columns))
     return list(labels), None
 
 
-def as_matrix(labels: Any, classes: Sequence[str]) -> np.ndarray:
+def as_matrix(labels: Any, classes: Sequence[str], several: SeveralLabels | None = None) -> np.ndarray:
     """Return which labels each picture has, bool `(n, c)`.
 
     Args:
-        labels: n sequences of names, or a table of 0 and 1 whose columns are the classes in their order.
+        labels: n sequences of names, or names in one text; or a table of 0 and 1: the columns of a DataFrame are known
+            by their names, those of an array are the classes in their order.
         classes: The c names.
+        several: What stands between the names in a text; None is `;`.
 
     Raises:
-        SettingError: A name is no class, or a table has another number of columns.
+        SettingError: A name is no class, or a table has other columns, or other cells.
     """
-    table = np.asarray(labels) if hasattr(labels, "shape") else None
-    if table is not None and table.ndim == 2:
-        if table.shape[1] != len(classes):
-            raise SettingError(f"the labels have {table.shape[1]} columns, and the model has {len(classes)} classes.")
-        return table.astype(bool)
+    if hasattr(labels, "columns"):
+        labels = labels.iloc[:, _places(labels, classes)].to_numpy()
+    if getattr(labels, "ndim", 0) == 2:
+        return _matrix_of_flags(np.asarray(labels), len(classes))
     index = {name: place for place, name in enumerate(classes)}
-    rows = [list(_names(row)) for row in labels]
+    parts = (several or SeveralLabels()).split
+    rows = [[cell_name(part) for part in parts(row)] for row in labels]
     unknown = sorted({str(name) for row in rows for name in row if name not in index})
     if unknown:
         raise SettingError(f"unknown label {unknown[0]!r}: the classes are {', '.join(map(repr, classes[:5]))}.")
     made = np.zeros((len(rows), len(classes)), bool)
     for picture, row in enumerate(rows):
-        made[picture, [index[name] for name in row]] = True
+        made[picture, [index[str(name)] for name in row]] = True
     return made
 
 
-def _names(row: Any) -> Iterable[Any]:
-    return SeveralLabels().split(row)
+def _places(table: pd.DataFrame, classes: Sequence[str]) -> list[int]:
+    """Return where in a table of labels the column of each class is."""
+    names = [class_name(name) for name in table.columns]
+    for name in (*names, *classes):
+        found = names.count(name)
+        if name not in classes or found != 1:
+            what = f"{found or 'no'} columns {name!r}" if name in classes else f"a column {name!r}, which is no class"
+            raise SettingError(f"the labels have {what}: give one column for each of {', '.join(map(repr, classes))}.")
+    return [names.index(name) for name in classes]
+
+
+def _matrix_of_flags(table: np.ndarray, number: int) -> np.ndarray:
+    if table.shape[1] != number:
+        raise SettingError(f"the labels have {table.shape[1]} columns, and the model has {number} classes.")
+    flags = []
+    for row, cells in enumerate(table.tolist()):
+        flags.append([_flag(cell) for cell in cells])
+        if None in flags[-1]:
+            wrong = cells[flags[-1].index(None)]
+            raise SettingError(f"a label in row {row + 1} is {wrong!r}: give 1 where the picture has it, else 0.")
+    return np.array(flags, bool).reshape(table.shape)
 
 
 def _flag(cell: Any) -> bool | None:

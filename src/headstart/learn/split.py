@@ -80,11 +80,11 @@ def split(
     _check_records(dataset, records)
     units = find_units(records, dataset.groups)
     keys = units.keys(seed)
-    everything = np.arange(len(dataset))
+    everything, targets = np.arange(len(dataset)), _by_name(dataset)
     own = own_test_split(dataset)
     dropped: dict[int, str] = {}
     if own is None or dataset.splits is None:
-        sides = _cut(everything, dataset.targets, units.of, keys, (1 - validation - test, validation, test))
+        sides = _cut(everything, targets, units.of, keys, (1 - validation - test, validation, test))
     else:
         roles = {"train": _TRAIN, "validation": _VALIDATION if own == "test" else _TEST, "test": _TEST}
         sides = np.array([roles[name] for name in dataset.splits], np.int64)
@@ -93,7 +93,7 @@ def split(
         sides[list(dropped)] = _NOWHERE
         if cut:
             rows = everything[sides == _TRAIN]
-            sides[rows] = _cut(rows, dataset.targets, units.of, keys, (1 - validation, validation, 0.0))
+            sides[rows] = _cut(rows, targets, units.of, keys, (1 - validation, validation, 0.0))
     _check_trained(dataset, sides)
     notes = [*contradictions(dataset, records, units), *_untested(dataset, sides, (validation, test))]
     return Split(
@@ -151,7 +151,7 @@ def cross_validation_folds(
     keys = units.keys(seed)
     ordered = sorted(np.asarray(indices, np.int64).tolist(), key=lambda i: (keys[units.of[i]], records[i].digest))
     rows = np.array(ordered, np.int64)
-    targets = dataset.targets[rows]
+    targets = _by_name(dataset)[rows]
     distinct = Counter(target for content in _contents(rows, dataset.targets, units.of).values() for target in content)
     single = [dataset.classes[target] for target, number in sorted(distinct.items()) if number < 2]
     if single:
@@ -175,6 +175,11 @@ def cross_validation_folds(
             warnings.filterwarnings("ignore", "The least populated class", UserWarning)
             parts += [(np.sort(rows[a]), np.sort(rows[b])) for a, b in chooser.split(rows, targets, groups)]
     return parts
+
+
+def _by_name(dataset: Dataset) -> np.ndarray:
+    """Return the targets, several labels in the order of their names: the order of columns decides nothing."""
+    return dataset.targets[:, np.argsort(dataset.classes)] if dataset.several_labels else dataset.targets
 
 
 def _cut(
