@@ -62,6 +62,27 @@ def test_test_pictures_stay_untouched_and_no_group_is_divided(pictures, monkeypa
         assert sorted(held_out.tolist()) == list(range(len(ground.rows)))
 
 
+def test_a_class_with_one_picture_besides_the_test_pictures_is_learned_and_not_judged(
+    class_folders, monkeypatch
+) -> None:
+    for kind, number in (("dots", 100), ("stripes", 100), ("checks", 2)):
+        folder = class_folders(per_class=number, kinds=(kind,), size=(48, 64))
+    seen: list = []
+    original = scoring._score
+    monkeypatch.setattr(scoring, "_score", lambda *given: seen.append(given[0]) or original(*given))
+    progress = Progress()
+    found = compare(folder, heads=("linear", "prototype"), folds=2, repeats=2, progress=progress)
+    assert any("besides the test pictures, which is not judged: checks." in note for note in progress.notes)
+    ground = seen[0]
+    (alone,) = np.flatnonzero(ground.targets == 0)
+    assert all(alone in inside and alone not in outside for inside, outside in ground.parts)
+    assert ground.judged.tolist() == [row for row in range(len(ground.rows)) if row != alone]
+    for one in found.scored:
+        assert one.right.shape == (2, len(ground.rows) - 1)
+        assert one.right.mean() == pytest.approx(np.average(one.folds, weights=[len(b) for _, b in ground.parts]))
+        assert one.right.mean() > 0.9
+
+
 def test_the_figures_are_those_of_an_own_cross_validation(pictures, found) -> None:
     prepared = prepare(pictures, seed=3)
     rows = np.array(sorted(prepared.training_rows()))

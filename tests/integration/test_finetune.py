@@ -536,6 +536,21 @@ def test_too_few_pictures_to_validate_keep_the_frozen_backbone(class_folders) ->
     assert classifier.evaluated_by_ == "repeated cross-validation"
 
 
+def test_a_rare_class_does_not_keep_the_others_from_being_fine_tuned_and_tested(class_folders) -> None:
+    for kind, number in (("dots", 95), ("stripes", 95), ("checks", 12)):
+        pictures = class_folders(per_class=number, kinds=(kind,))
+    classifier = fit(pictures, {"epochs": 1, "unfreeze": "conv_head"})
+    assert classifier.evaluated_by_ == "test pictures"
+    assert len(classifier.history_) == 1
+    assert any("McNemar" in note for note in classifier.notes_)
+    assert any("classes with under 20 pictures" in note and "checks (12)" in note for note in classifier.notes_)
+    assert classifier.counts_ == {"train": 132, "validation": 30, "test": 40}
+    rare, *others = classifier.test_.per_class
+    assert (rare.support, [one.support for one in others]) == (2, [19, 19])
+    # Two pictures cannot tell more than this, however they are named.
+    assert rare.recall.high - rare.recall.low > 0.6
+
+
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), (" 1.5 m ", 90), ("2h", 7200), (30, 30)])
 def test_budgets_are_read_as_people_write_them(text, seconds: float) -> None:
     assert parse_seconds(text) == seconds

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from headstart.core.errors import DataError, SettingError
 from headstart.learn.audit import Record
 from headstart.learn.dataset import Dataset
-from headstart.learn.split import Split, cross_validation_folds, needs_cross_validation, split
+from headstart.learn.split import Split, cross_validation_folds, needs_cross_validation, rare_classes, split
+from headstart.learn.stratify import share_out
 
 SIDES = ("train", "validation", "test")
 
@@ -26,7 +27,8 @@ def record(content: str, look: str | None = None) -> Record:
 
 
 def dataset(targets: list[int], *, splits: list[str] | None = None, groups: list[str | None] | None = None) -> Dataset:
-    classes = tuple("abcdefghijkl"[: max(targets) + 1])
+    names = "abcdefghijkl" if max(targets) < 12 else [f"{target:04}" for target in range(max(targets) + 1)]
+    classes = tuple(names[: max(targets) + 1])
     return Dataset(
         paths=tuple(f"/data/{i:05}.jpg" for i in range(len(targets))),
         targets=np.array(targets, np.int64),
@@ -350,10 +352,64 @@ def test_records_must_be_those_of_the_pictures_and_readable() -> None:
 # Cross-validation
 
 
-def test_under_20_pictures_in_a_class_cross_validation_is_needed() -> None:
-    for smallest, needed in ((19, True), (20, False)):
-        data = dataset([0] * smallest + [1] * 50)
-        assert needs_cross_validation(data, split(data, distinct(len(data)))) is needed
+def of_sizes(*sizes: int) -> Dataset:
+    return dataset([target for target, size in enumerate(sizes) for _ in range(size)])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "needed"),
+    [
+        ((12, 12), True),
+        ((19, 50), True),
+        ((20, 50), False),
+        ((20, 20), False),
+        # A rare class of data that are large as a whole: 40 test pictures are.
+        ((19, 175), True),
+        ((19, 180), False),
+        ((200, 200, 19), False),
+        ((400, 2), False),
+        ((19,) * 12, False),
+        # Of four pictures a class test and validation would take two.
+        ((4,) * 50, True),
+        ((5,) * 50, False),
+        ((400, *(3,) * 11), False),
+    ],
+)
+def test_small_data_with_a_rare_class_need_cross_validation_and_others_do_not(
+    sizes: tuple[int, ...], needed: bool
+) -> None:
+    data = of_sizes(*sizes)
+    assert needs_cross_validation(data, split(data, distinct(len(data)))) is needed
+
+
+def test_a_rare_class_of_large_data_is_on_every_side_and_named() -> None:
+    data = of_sizes(200, 200, 19, 3)
+    result = split(data, distinct(len(data)))
+    assert [class_counts(data, getattr(result, side))[2:] for side in SIDES] == [[12, 1], [3, 1], [4, 1]]
+    assert rare_classes(data, result) == [
+        "classes with under 20 pictures, of which few test, as their intervals show: c (19) and d (3)."
+    ]
+    common = of_sizes(200, 20)
+    assert rare_classes(common, split(common, distinct(220))) == []
+    brought = replace(data, splits=np.array(["train", "test"] * 211, object))
+    assert rare_classes(brought, split(brought, distinct(422))) == []
+
+
+def test_of_several_labels_rare_ones_are_on_every_side_too() -> None:
+    rng = np.random.default_rng(0)
+    targets = np.zeros((300, 60), bool)
+    for label in range(60):
+        targets[rng.choice(300, 4, replace=False), label] = True
+    data = Dataset(tuple(f"/{i}.jpg" for i in range(300)), targets, tuple(f"{label:02}" for label in range(60)))
+    result = split(data, distinct(300))
+    assert all(data.pictures_by_class(getattr(result, side)).all() for side in SIDES)
+    alone = share_out(targets, np.arange(300), rng.permutation(300), (0.65, 0.15, 0.2))
+    assert not all(targets[alone == side].any(axis=0).all() for side in range(3)), (
+        "stratification alone leaves some out"
+    )
+    order = rng.permutation(300)
+    again = split(data.subset(order), tuple(distinct(300)[i] for i in order))
+    assert sorted(order[again.test].tolist()) == result.test.tolist()
 
 
 def test_a_class_that_cannot_be_tested_needs_cross_validation() -> None:

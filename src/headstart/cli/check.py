@@ -97,7 +97,7 @@ def command(
         return
     _show_counts(checkup)
     if prepared.cross_validate:
-        show("A class has under 20 pictures: `fit` will measure by repeated cross-validation.")
+        show("Too few pictures for a test set: `fit` will measure by repeated cross-validation.")
     _show_findings(checkup, data, page=html is not None)
     _show_classes(checkup)
     if html is not None:

@@ -13,7 +13,7 @@ from headstart.learn.audit import Record, audit, set_aside
 from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.features.records import Records
 from headstart.learn.several import SeveralLabels
-from headstart.learn.split import Split, needs_cross_validation, split
+from headstart.learn.split import Split, needs_cross_validation, rare_classes, split
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Prepared:
         records: What the audit found about each of them, in the same order.
         split: Indices into the dataset.
         set_aside: `(path, reason)` of the pictures that cannot be read or would leak.
-        cross_validate: Whether some class has too few pictures for a test set to mean anything.
+        cross_validate: Whether the pictures are too few for a test set to mean anything; see `needs_cross_validation`.
     """
 
     dataset: Dataset
@@ -112,6 +112,8 @@ def prepare(
         records = audit(dataset.paths, store=known, progress=lambda done, total: update(done))
     dataset, kept, unreadable = set_aside(dataset, records)
     parts = split(dataset, kept, validation=validation, test=test, seed=seed)
-    for warning in (*dataset.warnings, *parts.warnings):
+    cross_validate = needs_cross_validation(dataset, parts)
+    rare = [] if cross_validate else rare_classes(dataset, parts)
+    for warning in (*dataset.warnings, *parts.warnings, *rare):
         progress.note(warning, report=True)
-    return Prepared(dataset, kept, parts, (*unreadable, *parts.dropped), needs_cross_validation(dataset, parts))
+    return Prepared(dataset, kept, parts, (*unreadable, *parts.dropped), cross_validate)

@@ -20,8 +20,11 @@ from headstart.learn.listing import data_error, some
 from headstart.learn.stratify import share_out
 from headstart.learn.units import contradictions, find_units, kept_together, leaks
 
-# Below this many pictures of a class a test set says next to nothing.
-MIN_FOR_TEST = 20
+# Of a class with fewer pictures a test set says next to nothing by itself.
+RARE = 20
+# Data with a rare class are cross-validated where they would have fewer test pictures in all, or on average fewer
+# pictures a class: test and validation would take half of them; docs/decisions/0015-cross-validation.md.
+MIN_TESTED, MIN_A_CLASS = 40, 5
 _TRAIN, _VALIDATION, _TEST, _NOWHERE = range(4)
 
 
@@ -109,15 +112,31 @@ def split(
 
 
 def needs_cross_validation(dataset: Dataset, split: Split) -> bool:
-    """Whether a test set would say too little: a class has under 20 pictures in all, or none that could test.
+    """Whether a test set would say too little, or leave too little to learn from.
 
-    Never with an own test split: what to test on was the source's choice, and it stays untouched.
+    So it is where a class has no picture that could test. And where a class has under 20 pictures while the data are
+    small as a whole: under 40 test pictures, or under 5 pictures a class on average. In larger data a rare class
+    changes nothing; see `rare_classes`. Never with an own test split: what to test on was the source's choice, and it
+    stays untouched.
     """
     if split.own:
         return False
-    used = np.concatenate([split.train, split.validation, split.test])
-    totals, tested = dataset.pictures_by_class(used), dataset.pictures_by_class(split.test)
-    return bool((totals < MIN_FOR_TEST).any() or (tested == 0).any())
+    totals = _used(dataset, split)
+    small = len(split.test) < MIN_TESTED or totals.mean() < MIN_A_CLASS
+    return bool((dataset.pictures_by_class(split.test) == 0).any() or (small and (totals < RARE).any()))
+
+
+def rare_classes(dataset: Dataset, split: Split) -> list[str]:
+    """Return a warning of classes of which a test set that the source did not bring says little by itself."""
+    totals = _used(dataset, split)
+    rare = [f"{dataset.classes[i]} ({totals[i]})" for i in np.flatnonzero(totals < RARE)]
+    if split.own or not rare:
+        return []
+    return [f"classes with under {RARE} pictures, of which few test, as their intervals show: {some(rare)}."]
+
+
+def _used(dataset: Dataset, split: Split) -> np.ndarray:
+    return dataset.pictures_by_class(np.concatenate([split.train, split.validation, split.test]))
 
 
 def cross_validation_folds(
@@ -189,23 +208,32 @@ def _cut(
 
     Units are taken in the order of their keys and go to test while they bring it nearer to its quotas, then to
     validation, then to train. So pictures added later move few others. With several labels a picture: iterative
-    stratification, in the order of the keys.
+    stratification, in the order of the keys. Either way no side is left without a class that has a unit for each.
     """
-    if targets.ndim == 2:
-        order = np.argsort(np.argsort(np.array(keys)))[units[rows]]
-        return share_out(targets[rows], units[rows], order, shares)
     contents = _contents(rows, targets, units)
-    quotas = _quotas(contents, shares)
+    quotas, ordered = _quotas(contents, shares), sorted(contents, key=lambda unit: keys[unit])
+    if targets.ndim == 2:
+        turn = np.argsort(np.argsort(np.array(keys)))[units[rows]]
+        dealt = share_out(targets[rows], units[rows], turn, shares)
+        found = dict(zip(units[rows].tolist(), dealt.tolist(), strict=True))
+        sides = {unit: found[unit] for unit in ordered}
+    else:
+        sides = _fill(ordered, contents, quotas)
+    _fill_empty(sides, contents, quotas)
+    return np.array([sides[unit] for unit in units[rows].tolist()], np.int64)
+
+
+def _fill(ordered: list[int], contents: dict[int, Counter[int]], quotas: dict[int, list[int]]) -> dict[int, int]:
+    """Return the side of each unit, taken in their order."""
     missing = {target: list(quota) for target, quota in quotas.items()}
     sides: dict[int, int] = {}
-    for unit in sorted(contents, key=lambda unit: keys[unit]):
+    for unit in ordered:
         content = contents[unit]
         fitting = (side for side in (_TEST, _VALIDATION) if _fits(content, side, quotas, missing))
         sides[unit] = next(fitting, _TRAIN)
         for target, number in content.items():
             missing[target][sides[unit]] -= number
-    _fill_empty(sides, contents, quotas)
-    return np.array([sides[unit] for unit in units[rows].tolist()], np.int64)
+    return sides
 
 
 def _contents(rows: np.ndarray, targets: np.ndarray, units: np.ndarray) -> dict[int, Counter[int]]:

@@ -26,7 +26,8 @@ class Ground:
     Attributes:
         prepared: The pictures and their split.
         rows: int64 `(n,)`, the pictures that are shared out, as indices into the dataset.
-        parts: Indices into `rows`: training and held-out pictures of each fold, repeat after repeat.
+        parts: Indices into `rows`: training and held-out pictures of each fold, repeat after repeat. Where a class has
+            nothing but one unit besides the test pictures, all folds learn from that and none holds it out.
         folds: Folds of one repeat.
         seed: Of everything that is drawn.
     """
@@ -52,6 +53,11 @@ class Ground:
         """Paths and digests of the pictures."""
         dataset, records = self.prepared.dataset, self.prepared.records
         return Pictures(tuple(dataset.paths[row] for row in self.rows), tuple(records[row].digest for row in self.rows))
+
+    @property
+    def judged(self) -> np.ndarray:
+        """The pictures that each repeat holds out once, as indices into `rows`."""
+        return np.sort(np.concatenate([outside for _, outside in self.parts[: self.folds]]))
 
     @property
     def test_share(self) -> float:
@@ -95,12 +101,35 @@ def share_out(prepared: Prepared, folds: int, repeats: int, seed: int, progress:
         SettingError: There are so many folds that nothing can be measured on one.
     """
     rows = np.sort(np.asarray(prepared.training_rows(), np.int64))
-    parts = cross_validation_folds(prepared.dataset, prepared.records, rows, folds=folds, repeats=repeats, seed=seed)
-    inside = tuple((np.searchsorted(rows, a), np.searchsorted(rows, b)) for a, b in parts)
+    lonely = _lonely(prepared, rows, progress)
+    shared = np.setdiff1d(rows, lonely)
+    parts = cross_validation_folds(prepared.dataset, prepared.records, shared, folds=folds, repeats=repeats, seed=seed)
+    inside = tuple((np.searchsorted(rows, np.union1d(a, lonely)), np.searchsorted(rows, b)) for a, b in parts)
     ground = Ground(prepared, rows, inside, len(parts) // repeats, seed)
     if prepared.dataset.several_labels:
         _check_labels(ground, progress)
     return ground
+
+
+def _lonely(prepared: Prepared, rows: np.ndarray, progress: Progress) -> np.ndarray:
+    """Return the rows of the only unit of some class, and name these classes; none where `fit` would test on all rows.
+
+    `fit` learns such a class from that unit and tests it on the test pictures, which no comparison touches.
+    """
+    dataset, units = prepared.dataset, prepared.split.units[rows]
+    if prepared.cross_validate:
+        return rows[:0]
+    named, alone = [], np.zeros(len(rows), bool)
+    for index, name in enumerate(dataset.classes):
+        has = dataset.targets[rows, index] if dataset.several_labels else dataset.targets[rows] == index
+        if has.any() and (units[has] == units[has][0]).all():
+            named.append(name)
+            alone |= units == units[has][0]
+    if named:
+        progress.note(
+            f"Classes with one distinct picture besides the test pictures, which is not judged: {some(named)}."
+        )
+    return rows[alone]
 
 
 def _check_labels(ground: Ground, progress: Progress) -> None:

@@ -129,7 +129,7 @@ def _conclude(
 ) -> Comparison:
     prepared, ordered = ground.prepared, order(scored)
     headline = PRECISION if prepared.dataset.several_labels else ACCURACY
-    pairs = test_pairs(ordered, ground.test_share, ground.folds, ground.units)
+    pairs = test_pairs(ordered, ground.test_share, ground.folds, ground.units[ground.judged])
     recommended, why = recommend(ordered, pairs, facts, headline)
     return Comparison(
         data=Path(prepared.dataset.source).name,

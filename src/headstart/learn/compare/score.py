@@ -128,12 +128,12 @@ def _score(
             judged.append((ground.targets[outside], judge(fold, inside, outside)))
             update(fold + 1)
     seconds = time.perf_counter() - start
-    folds, targets, right = fold_scores(judged), ground.targets, None
+    folds, targets, right = fold_scores(judged), ground.targets[ground.judged], None
     if targets.ndim == 2:
         figure = precision_over_folds(folds, ground.test_share, targets.sum(axis=0))
     else:
         right = right_by_repeat(judged, [outside for _, outside in parts], len(targets))
-        figure = accuracy_over_repeats(right, ground.units)
+        figure = accuracy_over_repeats(right, ground.units[ground.judged])
     return Scored(choice, folds, figure, log_loss(judged), sizes[0], seconds, right=right)
 
 
