@@ -20,8 +20,7 @@ MAY_IMPORT = {
     "networks": {"core", "networks"},
     "learn": {"core", "networks", "learn"},
     "use": {"core", "networks", "use"},
-    "scale": {"core", "networks", "learn", "scale"},
-    "cli": {"core", "networks", "learn", "use", "scale", "cli"},  # and the package face
+    "cli": {"core", "networks", "learn", "use", "cli"},  # and the package face
 }
 # What nothing in a layer may import, not even inside a function: predicting needs no torch.
 NEVER = {"core": {"torch", "torchvision", "timm"}}
@@ -73,8 +72,7 @@ def problems(source: Path) -> list[str]:
             reason = _forbidden(layer, name, top)
             if reason:
                 found.append(f"{where}:{line}: {reason}")
-        if layer != "scale":
-            found += [f"{where}:{line}: the word 'ray' belongs to scale alone" for line in _lines_with_ray(text)]
+        found += [f"{where}:{line}: the word 'ray' belongs to a layer of its own" for line in _lines_with_ray(text)]
     return found
 
 
@@ -114,7 +112,6 @@ def test_every_file_of_the_package_is_in_a_known_layer() -> None:
         ("core/a.py", "from headstart.learn import dataset", "core imports headstart.learn"),
         ("core/a.py", "import headstart.use.report", "core imports headstart.use.report"),
         ("core/a.py", "from headstart import cli", "core imports headstart.cli"),
-        ("core/a.py", "from headstart import scale", "core imports headstart.scale"),
         ("core/a.py", "from headstart import ImageClassifier", "through the package face"),
         ("core/a.py", "from .. import learn", "core imports headstart.learn"),
         ("core/deep/a.py", "from ...learn.dataset import Dataset", "core imports headstart.learn.dataset"),
@@ -125,10 +122,8 @@ def test_every_file_of_the_package_is_in_a_known_layer() -> None:
         ("networks/a.py", "from headstart.learn import heads", "networks imports headstart.learn"),
         ("learn/a.py", "from headstart.use import report", "learn imports headstart.use"),
         ("learn/a.py", "from headstart.cli import main", "learn imports headstart.cli"),
-        ("learn/heads/a.py", "from headstart.scale import extract", "learn imports headstart.scale"),
         ("use/a.py", "from headstart.learn import classifier", "use imports headstart.learn"),
         ("use/a.py", "import headstart.cli", "use imports headstart.cli"),
-        ("scale/a.py", "from headstart.use import report", "scale imports headstart.use"),
         ("core/a.py", "import torch", "which it never may"),
         ("core/a.py", "def f():\n    import torch.nn as nn", "which it never may"),
         ("core/a.py", "if TYPE_CHECKING:\n    from torch import nn", "which it never may"),
@@ -168,7 +163,6 @@ def test_a_planted_violation_is_found(tmp_path: Path, file: str, text: str, expe
         ("core/a.py", "if TYPE_CHECKING:\n    import pandas as pd"),
         ("learn/heads/a.py", "import torch\nfrom ..dataset import Dataset\nfrom headstart.core import images"),
         ("use/a.py", "from headstart.core.predictor import Predictor"),
-        ("scale/a.py", "import ray\nfrom headstart.learn.features import extract_features"),
         ("learn/a.py", "# an array of X-ray pictures, their rays and arrays\nnp.array(1)"),
     ],
 )
