@@ -1,17 +1,24 @@
-"""Choosing an engine: what agrees with torch in float32 is used, what does not is said and left."""
+"""Engines: each against torch in float32; what agrees with it is chosen, what does not is said and left."""
 
 from __future__ import annotations
+
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 import torch
+from conftest import KINDS, draw
+from tiny_backbones import tiny_backbone
 from torch import nn
 
 from headstart.core import settings
-from headstart.core.errors import CacheError
+from headstart.core.errors import CacheError, SettingError
+from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.learn.features import engines
-from headstart.learn.features.engines import choose_engine, cosines, graph_file
+from headstart.learn.features.engines import ENGINES, MIN_COSINE, Engine, choose_engine, cosines, graph_file
 
 
 class Mean(nn.Module):
@@ -107,3 +114,109 @@ def test_of_a_part_of_a_network_the_features_at_the_end_are_judged(samples, fres
         ignores_the_first.weight[:, 0] = 0
     engine, _ = choose_engine(network, "part", samples, "cpu", "bfloat16", progress, ignores_the_first)
     assert (engine.name, progress.notes) == ("wrong", [])
+
+
+# The contract of every engine: a small network of timm's on pictures that are not square.
+
+SIZE = (24, 40)
+# Of the largest feature. Both engines are 4e-7 away from torch in float32, which is as far from float64 itself; the
+# hundredfold is for other processors and their kernels, and still a hundredth of what bfloat16 changes (4e-3 to 6e-3).
+ROUNDING = 4e-5
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    return tiny_backbone("test_resnet", tmp_path_factory.mktemp("weights")).network.eval()
+
+
+@pytest.fixture(scope="module")
+def pictures() -> np.ndarray:
+    return np.stack([draw(KINDS[seed % 3], SIZE, seed) for seed in range(12)])
+
+
+@pytest.fixture(scope="module")
+def reference(network: nn.Module, pictures: np.ndarray) -> np.ndarray:
+    """Of torch in float32, in its own layout, each picture alone."""
+    with torch.inference_mode():
+        found = np.concatenate([network(torch.from_numpy(one[None])).numpy() for one in pictures])
+    apart = np.abs(found[:, None] - found[None]).max(axis=2)[~np.eye(len(found), dtype=bool)]
+    assert apart.min() > 100 * ROUNDING * np.abs(found).max(), "a picture in another's place would not be noticed"
+    return found
+
+
+def made(name: str, network: nn.Module, device: str = "cpu", precision: str = "float32") -> Engine:
+    # A copy: an engine may put the network into another layout or onto another device.
+    return ENGINES[name](copy.deepcopy(network), "contract", SIZE, device, precision)
+
+
+def assert_equal_but_for_rounding(found: np.ndarray, expected: np.ndarray) -> None:
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= ROUNDING * np.abs(expected).max()
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request: pytest.FixtureRequest, network: nn.Module) -> Engine:
+    engine = made(request.param, network)
+    assert (engine.name, engine.precision) == (request.param, "float32")
+    assert engine.workers >= 1
+    return engine
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 5])
+def test_an_engine_gives_the_features_of_torch_in_float32(engine, pictures, reference, number: int) -> None:
+    assert_equal_but_for_rounding(engine.run(pictures[:number]), reference[:number])
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_engine_in_bfloat16_gives_float32_features_that_may_be_used(name, network, pictures, reference) -> None:
+    engine = made(name, network, precision="bfloat16")
+    found = engine.run(pictures)
+    assert (engine.precision, found.dtype, found.shape) == ("bfloat16", np.float32, reference.shape)
+    assert cosines(found, reference).min() >= MIN_COSINE
+    nearest = np.abs(found[:, None] - reference[None]).max(axis=2).argmin(axis=1)
+    assert nearest.tolist() == list(range(len(pictures)))
+
+
+def test_four_threads_at_once_are_each_given_their_own_pictures(engine, pictures, reference) -> None:
+    together = threading.Barrier(4)
+
+    def ask(thread: int) -> list[np.ndarray]:
+        together.wait(timeout=60)
+        return [engine.run(pictures[3 * thread : 3 * thread + 3]) for _ in range(10)]
+
+    with ThreadPoolExecutor(4) as threads:
+        for thread, answers in enumerate(threads.map(ask, range(4))):
+            for answer in answers:
+                assert_equal_but_for_rounding(answer, reference[3 * thread : 3 * thread + 3])
+
+
+def test_the_features_of_a_picture_do_not_depend_on_how_many_others_are_in_the_batch(engine, pictures) -> None:
+    together = engine.run(pictures[:BATCH_SIZE])
+    for number in range(1, BATCH_SIZE):
+        assert np.array_equal(engine.run(pictures[:number]), together[:number])
+    assert_equal_but_for_rounding(engine.run(pictures)[:BATCH_SIZE], together)  # larger than what `extract` asks for
+
+
+def test_features_that_were_given_stay_and_so_do_the_pictures(engine, pictures, reference) -> None:
+    ours = pictures[:4].copy()
+    first = engine.run(ours)
+    engine.run(pictures[4:8])
+    assert_equal_but_for_rounding(first, reference[:4])
+    assert np.array_equal(ours, pictures[:4])
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("device", ["cuda", "tpu"])
+def test_a_device_that_an_engine_cannot_run_on_is_named_with_what_it_can(name, device, network, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SettingError, match=rf"device is '{device}'.*: choose .*'cpu'"):
+        made(name, network, device)
+
+
+def test_openvino_is_not_asked_to_run_on_a_graphics_card(network, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(
+        SettingError, match="device is 'cuda', and OpenVINO runs on the processor: choose 'cpu', or torch"
+    ):
+        made("openvino", network, "cuda")

@@ -7,6 +7,7 @@ pictures against torch in float32; one that disagrees is not used, and that is s
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -41,7 +42,11 @@ class Engine(Protocol):
     workers: int
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Return float32 features `(n, …)` of uint8 images `(n, h, w, 3)`; thread-safe."""
+        """Return float32 features `(n, …)` of uint8 images `(n, h, w, 3)`; thread-safe.
+
+        Those of a picture do not depend on how many others there are: not at all up to `BATCH_SIZE`, in last digits
+        above.
+        """
         ...
 
 
@@ -56,14 +61,8 @@ class OpenVINOEngine:
         self.workers = self._network.streams
 
     def run(self, images: np.ndarray) -> np.ndarray:
-        """Return float32 features `(n, …)` of uint8 images `(n, h, w, 3)`; thread-safe.
-
-        Batches are filled up to `BATCH_SIZE`: OpenVINO compiles layers for each batch size, and a picture's last
-        digits must not depend on how many others were left over.
-        """
-        missing = max(0, BATCH_SIZE - len(images))
-        filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
-        return self._network.run(filled)[OUTPUT][: len(images)]
+        """Return float32 features `(n, …)` of uint8 images `(n, h, w, 3)`; thread-safe."""
+        return self._network.run(_filled(images))[OUTPUT][: len(images)]
 
 
 class TorchEngine:
@@ -82,12 +81,41 @@ class TorchEngine:
         """Return float32 features `(n, …)` of uint8 images `(n, h, w, 3)`; thread-safe."""
         autocast = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bfloat16")
         with self._turn, torch.inference_mode(), autocast:
-            features: torch.Tensor = self._network(torch.from_numpy(images).to(self._device))
-            return features.float().cpu().numpy()
+            features: torch.Tensor = self._network(torch.from_numpy(_filled(images)).to(self._device))
+            return features[: len(images)].float().cpu().numpy()
 
 
-# Every engine by name, for the contract tests and for `docs`; `choose_engine` decides which one runs.
-ENGINES = {"openvino": OpenVINOEngine, "torch": TorchEngine}
+def _filled(images: np.ndarray) -> np.ndarray:
+    """Return images `(n, h, w, 3)` with the last one repeated up to `BATCH_SIZE`.
+
+    Layers are compiled and kernels chosen for a batch size, and a picture's last digits must not depend on how many
+    others were left over.
+    """
+    missing = max(0, BATCH_SIZE - len(images))
+    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)]) if missing else images
+
+
+def _openvino(
+    network: nn.Module, identity: str, image_size: tuple[int, int], device: str, precision: Precision
+) -> OpenVINOEngine:
+    if device != "cpu":
+        raise SettingError(
+            f"device is {device!r}, and OpenVINO runs on the processor: choose 'cpu', or torch for others."
+        )
+    return OpenVINOEngine(graph_file(network, identity, image_size), precision)
+
+
+def _torch(
+    network: nn.Module, identity: str, image_size: tuple[int, int], device: str, precision: Precision
+) -> TorchEngine:
+    return TorchEngine(network, choose_device(device), precision)
+
+
+# Every engine by name: how to make it of a network, the name of its graph file in the cache, `(height, width)`, a torch
+# device and a precision; a device that it cannot run on is a SettingError. The contract tests run over all of them, and
+# `choose_engine` decides which one is used.
+Maker = Callable[[nn.Module, str, tuple[int, int], str, Precision], Engine]
+ENGINES: dict[str, Maker] = {"openvino": _openvino, "torch": _torch}
 
 
 def choose_device(device: str) -> str:
@@ -155,14 +183,11 @@ def choose_engine(
     with torch.inference_mode():
         reference = to_the_end(network.to("cpu").eval()(torch.from_numpy(samples)).numpy())
     inaccurate = False
+    make = ENGINES["openvino" if device == "cpu" else "torch"]
     tries: list[Precision] = ["bfloat16", "float32"] if precision == "bfloat16" else ["float32"]
     for attempt in tries:
         try:
-            engine: Engine = (
-                OpenVINOEngine(graph_file(network, identity, samples.shape[1:3]), attempt)
-                if device == "cpu"
-                else TorchEngine(network, device, attempt)
-            )
+            engine = make(network, identity, samples.shape[1:3], device, attempt)
             agreement = cosines(to_the_end(engine.run(samples)), reference)
         except (HeadstartError, RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
             progress.note(f"The fast engine cannot run this network ({_first_line(error)}); torch does.")
