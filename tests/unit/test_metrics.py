@@ -13,7 +13,7 @@ from sklearn import metrics as reference
 
 from headstart.core.errors import DataError
 from headstart.core.intervals import wilson
-from headstart.core.metrics import Evaluation, evaluate, mcnemar
+from headstart.core.metrics import Evaluation, Figure, evaluate, mcnemar
 
 
 def guesses(n: int, c: int, seed: int = 0, skill: float = 0.5) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -78,6 +78,11 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:
             covered[name] += figures[name].low <= truth[name] <= figures[name].high
     for name, count in covered.items():
         assert 0.89 <= count / 300 <= 0.99, name
+
+
+def test_a_figure_is_read_with_its_interval() -> None:
+    assert Figure(0.95424, 0.90853, 0.97763).text == "0.954 (0.909 to 0.978)"
+    assert Figure(1.0, 0.7, 1.0).text == "1.000 (0.700 to 1.000)"
 
 
 def test_the_bootstrap_is_seeded() -> None:

@@ -15,7 +15,6 @@ from headstart.cli.options import several_labels
 
 if TYPE_CHECKING:
     from headstart.core.findings import Checkup
-    from headstart.core.metrics import Figure
     from headstart.learn.doctor.manifest import Written
 
 # Suspects of a kind that the table names; the page and --json have all.
@@ -164,8 +163,8 @@ def _show_findings(checkup: Checkup, data: str, *, page: bool) -> None:
         for way in checkup.leakage.inflation:
             show(
                 f"Leaking into the test split: {checkup.leakage.leaking:,}, which touch {checkup.leakage.touched:,} of "
-                f"{checkup.leakage.tested:,} there; accuracy of a {way.method} is {_number(way.with_leaks)} with them, "
-                f"{_number(way.without)} without."
+                f"{checkup.leakage.tested:,} there; accuracy of a {way.method} is {way.with_leaks.text} with them, "
+                f"{way.without.text} without."
             )
     if found and not page:
         show("See them: --html check.html.")
@@ -185,14 +184,6 @@ def _show_classes(checkup: Checkup) -> None:
         show(f"{balance.largest} has {balance.ratio:.1f} times as many pictures as {balance.smallest}: {advice}.")
     for pair in (checkup.pairs or ())[:NAMED]:
         verdict = "cannot be told apart" if pair.chance else "are hard to tell apart"
-        show(f"{pair.first} and {pair.second} {verdict}: {_number(pair.accuracy)}, where guessing gives 0.5.")
+        show(f"{pair.first} and {pair.second} {verdict}: {pair.accuracy.text}, where guessing gives 0.5.")
     if checkup.accuracy is not None:
-        show(
-            f"A head on {checkup.backbone} that did not see them agrees with {_number(checkup.accuracy)} of the labels."
-        )
-
-
-def _number(figure: Figure) -> str:
-    from headstart.cli.console import number
-
-    return number(asdict(figure))
+        show(f"A head on {checkup.backbone} that did not see them agrees with {checkup.accuracy.text} of the labels.")

@@ -13,7 +13,7 @@ import click
 from headstart.cli.options import several_labels
 
 if TYPE_CHECKING:
-    from headstart.learn.compare.comparison import Comparison, Scored
+    from headstart.learn.compare.comparison import Comparison
     from headstart.learn.several import SeveralLabels
 
 WIDTH = 160  # columns that the tables may take: figures must not be cut
@@ -150,7 +150,7 @@ def _choices(found: Comparison, width: int) -> Any:
     for place, scored in enumerate(found.scored):
         choice = scored.choice
         names = [choice.backbone, choice.head, *([choice.method] if methods else [])]
-        made.add_row(*names, _score(scored), *_against_best(found, place))
+        made.add_row(*names, scored.score.text, *_against_best(found, place))
     return made if Console(width=WIDTH).measure(made).maximum <= width else _narrow_choices(found)
 
 
@@ -162,15 +162,9 @@ def _narrow_choices(found: Comparison) -> Any:
     made = table("choice", f"{found.measured}, and against the best")
     for place, scored in enumerate(found.scored):
         difference, p, verdict = _against_best(found, place)
-        lines = [_score(scored), *([f"{difference}, p {p}"] if p else []), verdict]
+        lines = [scored.score.text, *([f"{difference}, p {p}"] if p else []), verdict]
         made.add_row(scored.choice.name, Text("\n".join(lines)))
     return made
-
-
-def _score(scored: Scored) -> str:
-    from headstart.cli.console import number
-
-    return number({"value": scored.score.value, "low": scored.score.low, "high": scored.score.high})
 
 
 def _against_best(found: Comparison, place: int) -> tuple[str, str, str]:

@@ -83,11 +83,6 @@ class ConsoleProgress(Progress):
             yield lambda done, words="": bars.update(task, completed=done, description=words or name)
 
 
-def number(figure: dict[str, float] | None) -> str:
-    """Return a figure with its interval, such as `0.954 (0.909 to 0.978)`."""
-    return "" if figure is None else f"{figure['value']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
-
-
 def size(number_of_bytes: float) -> str:
     """Return a size as people read it, such as `18.4 MB`."""
     for unit in ("B", "KB", "MB", "GB"):

@@ -146,14 +146,14 @@ def _show(model: str, data: str, result: DataEvaluation) -> None:
 
 
 def _show_slices(found: Slices) -> None:
-    from headstart.cli.console import number, show, table
+    from headstart.cli.console import show, table
     from headstart.cli.result import NAMES
 
     titles = [NAMES[name] for name in found.rows[0].figures] if found.rows else []
     grouped = any(row.units is not None and row.units < row.n for row in found.rows)
     made = table("slice", "pictures#", *(["groups#"] if grouped else []), *(f"{title}#" for title in titles), "p#")
     for row in found.rows[:SHOWN_SLICES]:
-        cells = [number({"value": one.value, "low": one.low, "high": one.high}) for one in row.figures.values()]
+        cells = [figure.text for figure in row.figures.values()]
         groups = [f"{row.units:,}"] if grouped else []
         made.add_row(f"{row.column}={row.value}", f"{row.n:,}", *groups, *cells, f"{row.p:.2g}")
     if found.rows:
@@ -180,7 +180,7 @@ def _compare(
 
 
 def _show_versus(found: Versus, data: str) -> None:
-    from headstart.cli.console import number, show, table
+    from headstart.cli.console import show, table
     from headstart.core.sentences import pictures
 
     first = next(iter(found.evaluations.values())).evaluation
@@ -189,11 +189,11 @@ def _show_versus(found: Versus, data: str) -> None:
     shown = ("exact_match", "mean_average_precision") if several else ("accuracy", "log_loss")
     made: Any = table("model", *titles, "against the best#", "p#", "trained on#")
     for name, one in found.evaluations.items():
-        duel, figures = found.against_best(name), one.evaluation.to_json()["figures"]
+        duel, figures = found.against_best(name), one.evaluation.figures
         cells = ["", ""]
         if duel is not None:
             cells = [f"{duel.difference:+.3f} ({duel.low:+.3f} to {duel.high:+.3f})", f"{duel.p:.2g}"]
-        made.add_row(name, *(number(figures[key]) for key in shown), *cells, f"{one.seen_in_training:,}")
+        made.add_row(name, *(figures[key].text for key in shown), *cells, f"{one.seen_in_training:,}")
     show(f"{pictures(first.n, first.units)} of {data}, with 95 % intervals:", made, "", width=WIDTH)
     for name in list(found.evaluations)[1:]:
         duel = found.against_best(name)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.cli.console import number, show, show_prose, table
+from headstart.cli.console import show, show_prose, table
+from headstart.core.metrics import Evaluation, Figure
 from headstart.core.sentences import pictures
 from headstart.core.text import count
 
 if TYPE_CHECKING:
-    from headstart.core.metrics import Evaluation
     from headstart.learn.classifier import ImageClassifier
 
 _PURPOSES = {"train": "train", "validation": "validate", "test": "test"}
@@ -117,6 +117,6 @@ def figure_table(test: dict[str, Any], validation: dict[str, Any] | None = None)
     made = table("", "test") if validation is None else table("", "test", "validation")
     for key, name in NAMES.items():
         if key in test:
-            cells = [number(test[key])] + ([] if validation is None else [number(validation.get(key))])
-            made.add_row(name, *cells)
+            shown = [test[key]] if validation is None else [test[key], validation.get(key)]
+            made.add_row(name, *("" if one is None else Figure(**one).text for one in shown))
     return made

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from headstart.core.metrics import ClassFigures, Evaluation
+from headstart.core.metrics import ClassFigures, Evaluation, Figure
 from headstart.core.sentences import groups_sentence, pictures, repeats_sentence, width_sentence
 
 # Below this many pictures a share says next to nothing.
@@ -179,7 +179,7 @@ def _class_table(figures: Evaluation) -> list[str]:
 
 def _class_row(name: str, one: ClassFigures) -> str:
     shown = [one.recall, one.precision, *([] if one.average_precision is None else [one.average_precision])]
-    cells = [f"{f.value:.3f} ({f.low:.3f} to {f.high:.3f})" for f in shown]
+    cells = [figure.text for figure in shown]
     cells += [] if one.threshold is None else [f"{one.threshold:.3f}"]
     return f"| {_escaped(name)} | {one.support:,} | {' | '.join(cells)} |"
 
@@ -229,7 +229,7 @@ def _sets(conformal: dict[str, Any]) -> str:
         )
     line = f"- An answer is a set of classes that holds the true one for {share} of the pictures"
     if measured := conformal.get("test_coverage"):
-        line += f"; on the test pictures {measured['value']:.3f} ({measured['low']:.3f} to {measured['high']:.3f})"
+        line += f"; on the test pictures {Figure(**measured).text}"
     line += f", {conformal['mean_size']:.2f} classes on average" if "mean_size" in conformal else ""
     return f"{line}."
 

@@ -29,6 +29,11 @@ class Figure:
     low: float
     high: float
 
+    @property
+    def text(self) -> str:
+        """The figure with its interval, such as `0.954 (0.909 to 0.978)`."""
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
 
 @dataclass(frozen=True)
 class ClassFigures:

@@ -9,7 +9,7 @@ import numpy as np
 
 from headstart.core import digests
 from headstart.core.errors import DataError, SettingError
-from headstart.core.metrics import ClassFigures, Evaluation, Figure
+from headstart.core.metrics import ClassFigures, Evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
@@ -52,25 +52,18 @@ class DataEvaluation:
             if not figures.support:
                 continue
             if self.evaluation.several_labels:
-                rows.append(
-                    (name, f"{figures.support:,}", *map(_text, (figures.precision, figures.recall)), _own(figures))
-                )
-                continue
-            wrong = confusion[index].copy()
-            wrong[index] = 0
-            taken = f"{self.evaluation.classes[int(wrong.argmax())]} ({wrong.max()})" if wrong.max() else ""
-            precision, recall = map(_text, (figures.precision, figures.recall))
-            rows.append((name, f"{figures.support:,}", precision, recall, taken))
+                last = _own(figures)
+            else:
+                wrong = confusion[index].copy()
+                wrong[index] = 0
+                last = f"{self.evaluation.classes[int(wrong.argmax())]} ({wrong.max()})" if wrong.max() else ""
+            rows.append((name, f"{figures.support:,}", figures.precision.text, figures.recall.text, last))
         return rows
-
-
-def _text(figure: Figure) -> str:
-    return f"{figure.value:.3f} ({figure.low:.3f} to {figure.high:.3f})"
 
 
 def _own(figures: ClassFigures) -> str:
     assert figures.average_precision is not None
-    return f"{_text(figures.average_precision)} at {figures.threshold:.3f}"
+    return f"{figures.average_precision.text} at {figures.threshold:.3f}"
 
 
 def evaluate_on(

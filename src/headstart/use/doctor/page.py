@@ -12,6 +12,7 @@ from headstart.core.errors import ImageError
 from headstart.core.findings import KINDS, Checkup, Kind, Suspect, sort_kinds
 from headstart.core.pipeline import map_ordered
 from headstart.core.runtime import cores
+from headstart.core.sentences import percent
 from headstart.use.page import check_page, render, save_page, thumbnail_uri
 
 # Pictures of a kind that are shown at once, and those that can be unfolded; the others are a list of names.
@@ -73,7 +74,7 @@ def page(checkup: Checkup) -> str:
         parts=parts,
         totals={name: sum(counts.values()) for name, counts in checkup.classes.items()},
         suspected=len({s.path for suspects in checkup.findings.values() for s in suspects}),
-        share=_share,
+        share=percent,
         source=shlex.quote(checkup.source),
         **dict(zip(("certain", "judged"), sort_kinds([one.key for one in sections]), strict=True)),
     )
@@ -122,8 +123,3 @@ def _common_folder(checkup: Checkup) -> str:
 
 def _short(path: str, base: str) -> str:
     return os.path.relpath(path, base) if base else path
-
-
-def _share(value: float) -> str:
-    """Return a share as people read it, such as `96.5 %`."""
-    return f"{100 * value:.1f} %"
