@@ -12,7 +12,7 @@ from conftest import draw
 from PIL import Image
 
 from headstart.core.errors import ImageError
-from headstart.use.page import picture_uri, render, thumbnail_uri
+from headstart.use.page import picture_uri, render, thumbnail_or_none, thumbnail_uri
 
 TEMPLATE = """{% extends "base.html" %}{% from "parts.html" import card, tile %}
 {% block title %}{{ name }}{% endblock %}
@@ -87,6 +87,15 @@ def test_a_broken_picture_is_an_image_error(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no picture")
     with pytest.raises(ImageError, match="known format"):
         thumbnail_uri(tmp_path / "a.jpg")
+
+
+def test_a_picture_that_may_be_broken_has_its_thumbnail_or_none(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    assert thumbnail_or_none(tmp_path / "a.jpg") is None
+    assert thumbnail_or_none(tmp_path / "absent.jpg") is None
+    Image.fromarray(draw("dots", (120, 240), 0)).save(tmp_path / "b.png")
+    assert thumbnail_or_none(tmp_path / "b.png") == thumbnail_uri(tmp_path / "b.png")
+    assert thumbnail_or_none(tmp_path / "b.png", 60) == thumbnail_uri(tmp_path / "b.png", 60)
 
 
 def test_pixels_become_a_picture_of_the_same_size() -> None:

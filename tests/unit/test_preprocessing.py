@@ -11,7 +11,7 @@ from odd_pictures import encoded, gradient, odd_pictures
 from PIL import Image
 
 from headstart.core.errors import SettingError
-from headstart.core.preprocessing import Preprocessing
+from headstart.core.preprocessing import Preprocessing, shrink
 
 ODD = odd_pictures()
 
@@ -105,3 +105,22 @@ def test_impossible_settings_are_refused(settings: dict, words: str) -> None:
 def test_unknown_preprocessing_in_a_file_is_refused() -> None:
     with pytest.raises(SettingError, match="not of this version"):
         Preprocessing.from_json({"image_size": [224, 224], "sharpen": 1})
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "smaller"), [(400, 600, (85, 128)), (3000, 1, (128, 1)), (200, 128, (128, 82))]
+)
+def test_shrinking_to_a_longest_side_keeps_the_shape_and_averages(
+    height: int, width: int, smaller: tuple[int, int]
+) -> None:
+    image = gradient(height, width)
+    small = shrink(image, 128)
+    assert small.shape == (*smaller, 3)
+    expected = np.asarray(Image.fromarray(image).resize(smaller[::-1], Image.Resampling.BOX), int)
+    assert np.abs(small.astype(int) - expected).mean() < 1
+
+
+def test_shrinking_to_a_longest_side_never_enlarges() -> None:
+    image = gradient(128, 30)
+    assert np.array_equal(shrink(image, 128), image)
+    assert np.array_equal(shrink(image, 1000), image)

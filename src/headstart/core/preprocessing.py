@@ -139,3 +139,16 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image)
     return np.ascontiguousarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR))
+
+
+def shrink(image: np.ndarray, longest: int) -> np.ndarray:
+    """Return uint8 `(h, w, 3)` averaged down (area) to `longest` pixels on its longer side; never enlarged.
+
+    For people to look at, and to measure pictures alike; what a network sees is made by `Preprocessing`.
+    """
+    height, width = image.shape[:2]
+    scale = longest / max(height, width)
+    if scale >= 1:
+        return image
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

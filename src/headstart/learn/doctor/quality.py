@@ -17,6 +17,7 @@ import numpy as np
 from headstart.core import images
 from headstart.core.errors import ImageError
 from headstart.core.pipeline import chunked, map_ordered
+from headstart.core.preprocessing import shrink
 from headstart.core.progress import Progress
 from headstart.core.runtime import cores
 from headstart.learn.audit import Record, Store
@@ -85,12 +86,7 @@ def look(data: bytes) -> Quality:
         ImageError: It cannot be read.
     """
     mode = images.inspect(data).mode
-    pixels = images.decode(data, min_size=(SIDE, SIDE))
-    height, width = pixels.shape[:2]
-    scale = min(1.0, SIDE / max(height, width))
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    pixels = shrink(images.decode(data, min_size=(SIDE, SIDE)), SIDE)
     red, green, blue = np.moveaxis(pixels.astype(np.float32) / 255, 2, 0)
     # Perceived brightness as cleanvision has it (the HSP colour model).
     brightness = np.sqrt(0.241 * red * red + 0.691 * green * green + 0.068 * blue * blue)

@@ -8,12 +8,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.core.errors import ImageError
 from headstart.core.findings import KINDS, Checkup, Kind, Suspect, sort_kinds
 from headstart.core.pipeline import map_ordered
 from headstart.core.runtime import cores
 from headstart.core.sentences import percent
-from headstart.use.page import check_page, render, save_page, thumbnail_uri
+from headstart.use.page import check_page, render, save_page, thumbnail_or_none
 
 # Pictures of a kind that are shown at once, and those that can be unfolded; the others are a list of names.
 SHOWN, UNFOLDED = 12, 60
@@ -105,14 +104,7 @@ def _wanted(checkup: Checkup) -> Iterator[str]:
 def _thumbnails(paths: Iterable[str]) -> dict[str, str | None]:
     """Return the thumbnail of each picture, None where it cannot be read."""
     distinct = list(dict.fromkeys(paths))
-    return dict(zip(distinct, map_ordered(_thumbnail, distinct, cores()), strict=True))
-
-
-def _thumbnail(path: str) -> str | None:
-    try:
-        return thumbnail_uri(path)
-    except ImageError:
-        return None
+    return dict(zip(distinct, map_ordered(thumbnail_or_none, distinct, cores()), strict=True))
 
 
 def _common_folder(checkup: Checkup) -> str:

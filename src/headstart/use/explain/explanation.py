@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import cv2
 import numpy as np
 
 from headstart.core import images as decoding
@@ -16,6 +15,7 @@ from headstart.core.artifact import WEIGHTS
 from headstart.core.errors import ImageError, SettingError, unknown_name
 from headstart.core.pictures import Picture
 from headstart.core.predictor import Prediction, Predictor
+from headstart.core.preprocessing import shrink
 from headstart.use.explain.heat import over_whole, overlay
 
 Method = Literal["auto", "gradcam", "occlusion"]
@@ -157,7 +157,8 @@ def _explain(
         try:
             data = sources.to_bytes(picture)
             seen = sources.load(data, predictor.preprocessing)
-            whole = _shrink(data if isinstance(data, np.ndarray) else decoding.decode(data, (MAX_SIDE, MAX_SIDE)))
+            pixels = data if isinstance(data, np.ndarray) else decoding.decode(data, (MAX_SIDE, MAX_SIDE))
+            whole = shrink(pixels, MAX_SIDE)
         except ImageError as error:
             nothing = np.zeros((0, 0), np.float32)
             pixels = np.zeros((0, 0, 3), np.uint8)
@@ -182,13 +183,3 @@ def _explain(
             similar=() if similar is None else tuple(similar(outputs["features"][0])),
             unknown=answered.unknown,
         )
-
-
-def _shrink(image: np.ndarray) -> np.ndarray:
-    """Return a picture no larger than `MAX_SIDE` on its longer side."""
-    height, width = image.shape[:2]
-    scale = MAX_SIDE / max(height, width)
-    if scale >= 1:
-        return image
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

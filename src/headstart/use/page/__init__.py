@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from headstart.use.page.files import check_page, save_page
-from headstart.use.page.pictures import picture_uri, thumbnail_uri
+from headstart.use.page.pictures import THUMBNAIL_SIDE, picture_uri, thumbnail_or_none, thumbnail_uri
 from headstart.use.page.render import render
 
-__all__ = ["check_page", "picture_uri", "render", "save_page", "thumbnail_uri"]
+__all__ = [
+    "THUMBNAIL_SIDE",
+    "check_page",
+    "picture_uri",
+    "render",
+    "save_page",
+    "thumbnail_or_none",
+    "thumbnail_uri",
+]

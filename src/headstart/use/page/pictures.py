@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 from io import BytesIO
 
-import cv2
 import numpy as np
 
 from headstart.core import images
+from headstart.core.errors import ImageError
 from headstart.core.pictures import Picture, to_bytes
+from headstart.core.preprocessing import shrink
 
 # The longer side, in pixels; 2.4 KB on average for photographs.
 THUMBNAIL_SIDE = 128
@@ -30,12 +31,15 @@ def thumbnail_uri(picture: Picture, side: int = THUMBNAIL_SIDE, quality: int = Q
     """
     data = to_bytes(picture)
     pixels = data if isinstance(data, np.ndarray) else images.decode(data, min_size=(side, side))
-    height, width = pixels.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    if scale < 1:
-        size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return picture_uri(pixels, quality)
+    return picture_uri(shrink(pixels, side), quality)
+
+
+def thumbnail_or_none(picture: Picture, side: int = THUMBNAIL_SIDE) -> str | None:
+    """Return `thumbnail_uri` of a picture, None where it cannot be read."""
+    try:
+        return thumbnail_uri(picture, side)
+    except ImageError:
+        return None
 
 
 def picture_uri(pixels: np.ndarray, quality: int = QUALITY) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from headstart.core import images as decoding
 from headstart.core.errors import HeadstartError, ImageError
 from headstart.core.pipeline import map_ordered
-from headstart.core.preprocessing import Preprocessing
+from headstart.core.preprocessing import Preprocessing, shrink
 from headstart.core.runtime import cores
-from headstart.use.page import thumbnail_uri
+from headstart.use.page import THUMBNAIL_SIDE, thumbnail_or_none, thumbnail_uri
 from headstart.use.report.material import HeatMaps, Said
 
 # Pictures on a page, those of them behind one cell of wrong names, and the most characters that all may take.
@@ -94,8 +93,11 @@ def show(said: Said, preprocessing: Preprocessing, heat_maps: HeatMaps | None) -
         except HeadstartError as error:
             why = str(error)
     made, spent = [], 0
-    sides = [LARGE if row in heats else None for row in rows]
-    for row, address in zip(rows, map_ordered(_thumbnail, _jobs(said, rows, sides), cores()), strict=False):
+
+    def thumbnail(row: int) -> str | None:
+        return thumbnail_or_none(_path(said, row), LARGE if row in heats else THUMBNAIL_SIDE)
+
+    for row, address in zip(rows, map_ordered(thumbnail, rows, cores()), strict=False):
         spent += len(address or "") + len(heats.get(row, ""))
         if spent > BUDGET:
             break
@@ -103,20 +105,8 @@ def show(said: Said, preprocessing: Preprocessing, heat_maps: HeatMaps | None) -
     return made, why
 
 
-def _jobs(said: Said, rows: list[int], sides: list[int | None]) -> list[tuple[str, int | None]]:
-    return [(_path(said, row), side) for row, side in zip(rows, sides, strict=True)]
-
-
 def _path(said: Said, row: int) -> str:
     return str(said.paths[said.decisions.picture[row]])
-
-
-def _thumbnail(job: tuple[str, int | None]) -> str | None:
-    path, side = job
-    try:
-        return thumbnail_uri(path) if side is None else thumbnail_uri(path, side)
-    except ImageError:
-        return None
 
 
 def draw_heat(said: Said, rows: list[int], preprocessing: Preprocessing, heat_maps: HeatMaps) -> dict[int, str]:
@@ -127,7 +117,7 @@ def draw_heat(said: Said, rows: list[int], preprocessing: Preprocessing, heat_ma
     for row in rows:
         try:
             data = decoding.read(_path(said, row))
-            read[row] = (preprocessing.load(data), _small(decoding.decode(data, (LARGE, LARGE))))
+            read[row] = (preprocessing.load(data), shrink(decoding.decode(data, (LARGE, LARGE)), LARGE))
         except ImageError:
             continue
     if not read:
@@ -137,13 +127,6 @@ def draw_heat(said: Said, rows: list[int], preprocessing: Preprocessing, heat_ma
         row: thumbnail_uri(overlay(whole, over_whole(one, preprocessing, (whole.shape[0], whole.shape[1]))), LARGE)
         for (row, (_, whole)), one in zip(read.items(), heat, strict=True)
     }
-
-
-def _small(image: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    scale = min(1.0, LARGE / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def crops(said: Said, preprocessing: Preprocessing, count: int = CROPPED) -> list[Crop]:

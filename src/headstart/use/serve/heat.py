@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 
 from headstart.core.predictor import Predictor
+from headstart.core.preprocessing import shrink
 from headstart.use.serve.pool import QueueFull
 
 MOST = 4  # heat maps in one request: each runs the network on some eighty pictures
@@ -121,10 +122,6 @@ def heat_map(predictor: Predictor, picture: bytes) -> str | None:
     (explained,) = explain_pictures(predictor, [picture], method="occlusion", workers=1)
     if explained.error is not None:
         return None
-    drawn = explained.overlay()[..., ::-1]
-    scale = MAX_SIDE / max(drawn.shape[:2])
-    if scale < 1:
-        size = (max(1, round(drawn.shape[1] * scale)), max(1, round(drawn.shape[0] * scale)))
-        drawn = cv2.resize(drawn, size, interpolation=cv2.INTER_AREA)
-    _, png = cv2.imencode(".png", drawn)
+    drawn = shrink(explained.overlay(), MAX_SIDE)
+    _, png = cv2.imencode(".png", drawn[..., ::-1])
     return "data:image/png;base64," + base64.b64encode(png.tobytes()).decode("ascii")
