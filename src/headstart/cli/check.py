@@ -142,15 +142,14 @@ def _show_counts(checkup: Checkup) -> None:
 def _show_findings(checkup: Checkup, data: str, *, page: bool) -> None:
     from headstart.cli.console import show, show_prose, table
     from headstart.core.findings import KINDS, sort_kinds
-    from headstart.core.text import shown
+    from headstart.core.text import below, shown
 
     base = os.path.abspath(data) if os.path.isdir(data) else os.path.dirname(os.path.abspath(data))
     made = table("finding", "pictures#", "the worst", "why")
     for kind, suspects in checkup.findings.items():
         for position, one in enumerate(suspects[:NAMED]):
-            path = os.path.relpath(one.path, base) if one.path.startswith(base + os.sep) else one.path
-            first = position == 0
-            made.add_row(kind if first else "", f"{len(suspects):,}" if first else "", shown(path), one.reason)
+            first, name = position == 0, shown(below(one.path, base))
+            made.add_row(kind if first else "", f"{len(suspects):,}" if first else "", name, one.reason)
     if made.row_count:
         show("", made, "", width=None if sys.stdout.isatty() else WIDTH)
     found = [kind for kind, suspects in checkup.findings.items() if suspects]

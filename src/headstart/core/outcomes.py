@@ -11,6 +11,7 @@ import numpy as np
 
 from headstart.core.digests import short
 from headstart.core.metrics import Evaluation, evaluate
+from headstart.core.text import short_name
 
 FILE = "predictions.csv"
 
@@ -64,7 +65,7 @@ class Outcomes:
     @property
     def names(self) -> tuple[str, ...]:
         """What to call each picture: the last two parts of its path, not the user's own folders."""
-        return tuple("/".join(Path(path).parts[-2:]) for path in self.paths)
+        return tuple(map(short_name, self.paths))
 
     def evaluate(self, seed: int = 0) -> Evaluation:
         """Return the figures of what was said; see `core/metrics.evaluate`."""

@@ -1,9 +1,10 @@
-"""Names of files and classes as text, also such that can be shown anywhere, and counts with their nouns."""
+"""Names of files and classes as text that can be shown anywhere, short names of paths, and counts with their nouns."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 
@@ -16,6 +17,16 @@ def shown(name: object) -> str:
 def shown_lines(text: str) -> str:
     """Return text with its lines kept and all else in them as `shown` has it."""
     return "\n".join(map(shown, text.split("\n")))
+
+
+def short_name(path: str) -> str:
+    """Return what to call a picture where the user's own folders shall not be told: the last two parts of its path."""
+    return "/".join(Path(path).parts[-2:])
+
+
+def below(path: str, base: str) -> str:
+    """Return the path from the folder `base` on, if it lies below it; any other, or with an empty `base`, as it is."""
+    return os.path.relpath(path, base) if base and path.startswith(base.rstrip(os.sep) + os.sep) else path
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from headstart.core.text import cell_name, count
+from headstart.core.text import below, cell_name, count
 from headstart.learn.listing import SPLITS, Listing, data_error, is_utf8, shown, some
 from headstart.learn.several import SeveralLabels, class_name, is_label, matrix_of, read_flags
 
@@ -178,7 +178,7 @@ def _add_rows(
                 continue
             same = (labels[first], splits[first]) == (name, part)
             fault = "twice" if same else "listed again with another label or split"
-        faults.setdefault(str(fault), []).append(f"row {i + 1}" if file is None else f"row {i + 1} {_near(file, base)}")
+        faults.setdefault(str(fault), []).append(f"row {i + 1}" if file is None else f"row {i + 1} {below(file, base)}")
     _tell(listing, faults)
     if listing.classes is None:
         listing.classes = _by_value(part for i in kept for part in (label[i] if several else (label[i],)))
@@ -221,10 +221,6 @@ def _tell(listing: Listing, faults: dict[str, list[str]]) -> None:
             listing.problems.append(f"{fault}: {some(rows)} ({number}).")
     if not listing.paths and not listing.problems:
         listing.problems.append("it lists no pictures. Give one row for each picture.")
-
-
-def _near(path: str, base: str) -> str:
-    return os.path.relpath(path, base) if path.startswith(base + os.sep) else path
 
 
 def _path(cell: Any, base: str) -> str | None:

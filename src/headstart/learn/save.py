@@ -22,6 +22,7 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
+from headstart.core.text import short_name
 from headstart.learn.again import command, pinned
 from headstart.learn.confidence import Confident, describe_test, is_tuned
 from headstart.learn.curves import draw_curves
@@ -245,7 +246,7 @@ def describe(
             "name": Path(prepared.dataset.source).name,
             "counts": prepared.counts(),
             # Without the user's own folders: a model is made to be passed on.
-            "set_aside": [{"path": "/".join(Path(path).parts[-2:]), "reason": why} for path, why in prepared.set_aside],
+            "set_aside": [{"path": short_name(path), "reason": why} for path, why in prepared.set_aside],
             # Half of each digest: enough to know a picture again when the model is evaluated.
             "training_digests": sorted(digests.short(prepared.records[row].digest) for row in prepared.training_rows()),
             "skipped": prepared.dataset.skipped,

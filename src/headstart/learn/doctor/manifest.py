@@ -14,6 +14,7 @@ import numpy as np
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.findings import CERTAIN, FROM_FEATURES, KINDS, Checkup
 from headstart.core.replacing import new_file
+from headstart.core.text import below
 from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.doctor.parts import parts_of
 from headstart.learn.prepare import Prepared
@@ -165,7 +166,7 @@ def _untrained(dataset: Dataset, kept: list[int]) -> str:
 def _columns(dataset: Dataset, kept: list[int], base: str) -> dict[str, list[Any]]:
     """Return the manifest's columns by name, paths below `base` relative to it."""
     columns: dict[str, list[Any]] = {
-        "path": [_relative(dataset.paths[row], base) for row in kept],
+        "path": [below(dataset.paths[row], base) for row in kept],
     }
     if dataset.several_labels:
         columns |= {
@@ -183,7 +184,3 @@ def _columns(dataset: Dataset, kept: list[int], base: str) -> dict[str, list[Any
             values = dataset.columns[name].iloc[kept]
             columns[str(name)] = values.astype(object).where(values.notna(), "").tolist()
     return columns
-
-
-def _relative(path: str, base: str) -> str:
-    return os.path.relpath(path, base) if path.startswith(base.rstrip(os.sep) + os.sep) else path

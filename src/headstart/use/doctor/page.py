@@ -12,6 +12,7 @@ from headstart.core.findings import KINDS, Checkup, Kind, Suspect, sort_kinds
 from headstart.core.pipeline import map_ordered
 from headstart.core.runtime import cores
 from headstart.core.sentences import percent
+from headstart.core.text import below
 from headstart.use.page import check_page, render, save_page, thumbnail_or_none
 
 # Pictures of a kind that are shown at once, and those that can be unfolded; the others are a list of names.
@@ -81,15 +82,15 @@ def page(checkup: Checkup) -> str:
 
 def _section(key: str, suspects: tuple[Suspect, ...], base: str, pictures: dict[str, str | None]) -> Section:
     def show(suspect: Suspect) -> Shown:
-        others = tuple((_short(path, base), pictures.get(path)) for path in suspect.others[:BESIDE])
-        return Shown(suspect, _short(suspect.path, base), pictures.get(suspect.path), others)
+        others = tuple((below(path, base), pictures.get(path)) for path in suspect.others[:BESIDE])
+        return Shown(suspect, below(suspect.path, base), pictures.get(suspect.path), others)
 
     return Section(
         key=key,
         kind=KINDS[key],
         shown=tuple(map(show, suspects[:SHOWN])),
         unfolded=tuple(map(show, suspects[SHOWN:UNFOLDED])),
-        listed=tuple((_short(suspect.path, base), suspect) for suspect in suspects[UNFOLDED:]),
+        listed=tuple((below(suspect.path, base), suspect) for suspect in suspects[UNFOLDED:]),
         count=len(suspects),
     )
 
@@ -111,7 +112,3 @@ def _common_folder(checkup: Checkup) -> str:
     paths = [suspect.path for suspects in checkup.findings.values() for suspect in suspects]
     folder = checkup.source if os.path.isdir(checkup.source) else os.path.dirname(checkup.source)
     return folder if all(path.startswith(folder + os.sep) for path in paths) else ""
-
-
-def _short(path: str, base: str) -> str:
-    return os.path.relpath(path, base) if base else path

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 from headstart.core import digests
 from headstart.core.errors import ImageError
+from headstart.core.text import short_name
 
 
 class Finder:
@@ -29,8 +29,7 @@ class Finder:
         self._learned_from = learned_from
         self._named: dict[str, list[str]] = defaultdict(list)
         for path in paths:
-            name = "/".join(Path(path).parts[-2:])
-            self._named[name.encode("utf-8", "backslashreplace").decode()].append(path)
+            self._named[short_name(path).encode("utf-8", "backslashreplace").decode()].append(path)
 
     def __call__(self, name: str, digest: str = "") -> str | None:
         """Return its path, or None where it is not there."""

@@ -19,6 +19,7 @@ from headstart.core.metrics import Evaluation, Figure
 from headstart.core.outcomes import FILE, Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.slices import Slices
+from headstart.core.text import short_name
 
 if TYPE_CHECKING:
     from headstart.networks import Backbone
@@ -270,7 +271,7 @@ def of_evaluation(
         Said.of(outcomes),
         measure(outcomes, evaluation, predictor),
         read_history(folder),
-        tuple(("/".join(Path(path).parts[-2:]), reason) for path, reason in set_aside),
+        tuple((short_name(path), reason) for path, reason in set_aside),
         tuple(notes),
         data,
         trained_on,
