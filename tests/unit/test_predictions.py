@@ -103,3 +103,12 @@ def test_progress_is_drawn_where_answers_go_to_a_file_and_errors_to_a_terminal(
         os.close(seen)
     assert b"predict" in drawn[False]
     assert drawn[True] == b"end"
+
+
+@pytest.mark.parametrize(("more", "novelty"), [({}, None), ({"novelty": np.float32(0.75)}, 0.75)])
+def test_a_prediction_is_what_the_outputs_of_the_network_say(more, novelty) -> None:
+    probabilities = np.array([0.25, 0.75], np.float32)
+    said = Prediction.of("a.jpg", {"probabilities": probabilities, "features": np.zeros(8, np.float32), **more})
+    assert (said.name, said.error, said.novelty) == ("a.jpg", None, novelty)
+    assert type(said.novelty) in (float, type(None)), "JSON knows no numbers of numpy"
+    assert said.probabilities is probabilities

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,12 @@ class Prediction:
     probabilities: np.ndarray | None
     error: str | None = None
     novelty: float | None = None
+
+    @classmethod
+    def of(cls, name: str, outputs: Mapping[str, np.ndarray]) -> Prediction:
+        """Return what the outputs of the network say, by name and for one picture, as `Predictor.run` returns them."""
+        novelty = float(outputs["novelty"]) if "novelty" in outputs else None
+        return cls(name, outputs["probabilities"], novelty=novelty)
 
 
 class Predictor:
@@ -123,11 +129,7 @@ class Predictor:
             many: Whether to prefer throughput; False answers the first picture sooner.
         """
         for name, outputs, error in self._run(pictures, many=many):
-            if outputs is None:
-                yield Prediction(name, None, error)
-            else:
-                novelty = float(outputs["novelty"]) if "novelty" in outputs else None
-                yield Prediction(name, outputs["probabilities"], novelty=novelty)
+            yield Prediction(name, None, error) if outputs is None else Prediction.of(name, outputs)
 
     def answer(self, prediction: Prediction) -> Answer:
         """Return what people are told of a picture: class, prediction set, and whether it is none of the classes.

@@ -164,10 +164,8 @@ def _explain(
             pixels = np.zeros((0, 0, 3), np.uint8)
             yield Explanation(name, str(error), "", target or "", np.nan, method, pixels, nothing, nothing.ravel())
             continue
-        outputs = predictor.network(many=many).run(seen[None])
-        probabilities = outputs["probabilities"][0]
-        novelty = float(outputs["novelty"][0]) if "novelty" in outputs else None
-        answered = predictor.answer(Prediction(name, probabilities, novelty=novelty))
+        outputs = {key: rows[0] for key, rows in predictor.network(many=many).run(seen[None]).items()}
+        probabilities, answered = outputs["probabilities"], predictor.answer(Prediction.of(name, outputs))
         chosen = int(probabilities.argmax()) if target is None else predictor.classes.index(target)
         heat = heat_maps(seen[None], np.array([chosen]))[0]
         yield Explanation(
@@ -179,7 +177,7 @@ def _explain(
             method=method,
             picture=whole,
             heat=over_whole(heat, predictor.preprocessing, (whole.shape[0], whole.shape[1])),
-            features=outputs["features"][0],
-            similar=() if similar is None else tuple(similar(outputs["features"][0])),
+            features=outputs["features"],
+            similar=() if similar is None else tuple(similar(outputs["features"])),
             unknown=answered.unknown,
         )

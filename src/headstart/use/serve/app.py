@@ -304,9 +304,7 @@ def _answered(
 
 
 def _told(model: Served, outputs: Outputs, top: int | None) -> dict[str, Any]:
-    novelty = float(outputs["novelty"]) if "novelty" in outputs else None
-    prediction = Prediction("", outputs["probabilities"], novelty=novelty)
-    return model.predictor.answer(prediction).to_json(top)
+    return model.predictor.answer(Prediction.of("", outputs)).to_json(top)
 
 
 @router.get(
