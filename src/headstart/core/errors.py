@@ -56,6 +56,17 @@ class TrainingError(HeadstartError):
     """Training cannot go on; the message says what to change, and whether a checkpoint is kept."""
 
 
+def cache_unwritable(what: object, error: BaseException) -> CacheError:
+    """Return the error for something that the cache does not take, with the system's own reason.
+
+    Args:
+        what: The file or folder that could not be written.
+        error: What was raised on writing it.
+    """
+    reason = getattr(error, "strerror", None) or error
+    return CacheError(f"{what} cannot be written: {reason}. Free some space or set HEADSTART_CACHE.")
+
+
 def unknown_name(kind: str, name: object, known: Iterable[str], listing: str) -> SettingError:
     """Return the error for a name that no registry knows, with the three nearest names.
 

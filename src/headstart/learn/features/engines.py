@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from headstart.core import settings
-from headstart.core.errors import CacheError, HeadstartError, SettingError
+from headstart.core.errors import HeadstartError, SettingError, cache_unwritable
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.core.runtime import Network, Precision, cores, has_bfloat16
@@ -215,8 +215,7 @@ def graph_file(network: nn.Module, identity: str, image_size: tuple[int, int]) -
             path.parent.mkdir(parents=True, exist_ok=True)
             to_onnx(network, path, image_size, (OUTPUT,))
         except OSError as error:
-            reason = error.strerror or error
-            raise CacheError(f"{path} cannot be written: {reason}. Free some space or set HEADSTART_CACHE.") from error
+            raise cache_unwritable(path, error) from error
     return path
 
 

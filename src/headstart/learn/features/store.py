@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import settings
-from headstart.core.errors import CacheError
+from headstart.core.errors import CacheError, cache_unwritable
 from headstart.learn.runs import list_runs
 
 IN_USE_SECONDS = 3600.0
@@ -66,9 +66,7 @@ class Store:
             os.utime(description)  # when it was last used
         except OSError as error:
             close_environment(self.folder)
-            raise CacheError(
-                f"{self.folder} cannot be written: {error.strerror}. Free some space or set HEADSTART_CACHE."
-            ) from error
+            raise cache_unwritable(self.folder, error) from error
         return self
 
     def __exit__(
@@ -124,9 +122,7 @@ class Store:
         try:
             (self.folder / REFUSED).touch()
         except OSError as error:
-            raise CacheError(
-                f"{self.folder} cannot be written: {error.strerror}. Free some space or set HEADSTART_CACHE."
-            ) from error
+            raise cache_unwritable(self.folder, error) from error
 
     def _valid(self, value: Any) -> bool:
         return value is not None and len(value) == self.dtype.itemsize * int(np.prod(self.shape))
@@ -150,7 +146,7 @@ def put(environment: Any, folder: Path, items: Sequence[tuple[bytes, bytes]]) ->
             "or raise HEADSTART_CACHE_LIMIT."
         ) from None
     except (lmdb.Error, OSError) as error:
-        raise CacheError(f"{folder} cannot be written: {error}. Free some space or set HEADSTART_CACHE.") from error
+        raise cache_unwritable(folder, error) from error
 
 
 def open_environment(folder: Path) -> Any:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from headstart.core import settings
-from headstart.core.errors import CacheError
+from headstart.core.errors import CacheError, cache_unwritable
 
 FILE = "checkpoint.pt"
 # Raise it when the meaning of a checkpoint, or what a step does, changes: older ones are then ignored.
@@ -84,9 +84,7 @@ def save(folder: Path, state: dict[str, Any]) -> None:
         temporary.replace(folder / FILE)
     except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as RuntimeError
         temporary.unlink(missing_ok=True)
-        raise CacheError(
-            f"the checkpoint in {folder} cannot be written: {error}. Free some space or set HEADSTART_CACHE."
-        ) from error
+        raise cache_unwritable(f"the checkpoint in {folder}", error) from error
 
 
 def load(folder: Path) -> dict[str, Any] | None:
