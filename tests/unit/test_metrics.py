@@ -1,4 +1,4 @@
-"""Figures and their intervals: against scikit-learn, scipy, published cases, and by simulation."""
+"""Figures and their intervals: against scikit-learn, published cases, and by simulation."""
 
 import json
 import subprocess
@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 from sklearn import metrics as reference
 
 from headstart.core.errors import DataError
 from headstart.core.intervals import wilson
-from headstart.core.metrics import Evaluation, Figure, evaluate, mcnemar
+from headstart.core.metrics import Evaluation, Figure, evaluate
 
 
 def guesses(n: int, c: int, seed: int = 0, skill: float = 0.5) -> tuple[np.ndarray, np.ndarray, list[str]]:
@@ -179,30 +178,6 @@ def test_impossible_input_is_refused(targets: list, probabilities, words: str) -
         evaluate(np.array(targets, int), np.asarray(probabilities), ["a", "b"])
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_pairs(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    a, b = rng.random(400) < 0.85, rng.random(400) < 0.9
-    difference, p = mcnemar(a, b)
-    assert difference == pytest.approx(b.mean() - a.mean())
-    assert p == pytest.approx(stats.binomtest(int((a & ~b).sum()), int((a ^ b).sum())).pvalue)
-
-
-def test_mcnemar_of_equal_classifiers_shows_nothing() -> None:
-    assert mcnemar(np.ones(5, bool), np.ones(5, bool)) == (0.0, 1.0)
-
-
-@pytest.mark.parametrize(("a", "b"), [([], []), ([True], [True, False])])
-def test_mcnemar_refuses_answers_on_different_pictures(a: list, b: list) -> None:
-    with pytest.raises(DataError, match="same pictures"):
-        mcnemar(np.array(a, bool), np.array(b, bool))
-
-
-def test_mcnemar_of_very_many_pairs_is_a_number() -> None:
-    a = np.arange(20_000) % 2 == 0
-    assert mcnemar(a, ~a) == (0.0, 1.0)
-
-
 def crops_of(photos: int, crops: int, wrong: tuple[int, ...] = ()) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return targets, probabilities and units of photos that were cut into crops, those listed named wrong."""
     units = np.repeat(np.arange(photos), crops)
@@ -240,13 +215,3 @@ def test_an_evaluation_of_an_earlier_version_knows_no_units() -> None:
     told = evaluate(*crops_of(4, 2)[:2], ["a", "b"]).to_json()
     del told["units"]
     assert Evaluation.from_json(told).units is None
-
-
-def test_a_paired_test_counts_units() -> None:
-    # Of 24 crops the second names 12 more right: three photos of four, which a coin does three times in eight.
-    a, b = np.zeros(24, bool), np.repeat([True, True, True, False], 6)
-    difference, p = mcnemar(a, b, np.repeat(np.arange(4), 6))
-    assert (difference, p) == (0.75, pytest.approx(2 * 0.5**3))
-    assert mcnemar(a, b)[1] < 1e-4
-    # A unit in which both win as often tells nothing.
-    assert mcnemar(np.array([True, False]), np.array([False, True]), np.zeros(2, int)) == (0.0, 1.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from headstart.core.errors import DataError
-from headstart.core.significance import corrected_t_test, fisher_exact, holm
+from headstart.core.significance import corrected_t_test, fisher_exact, holm, mcnemar
 
 
 def test_without_the_correction_it_is_the_paired_t_test_of_scipy() -> None:
@@ -109,3 +109,37 @@ def test_fisher_agrees_with_scipy(right: int, wrong: int, other_right: int, othe
     expected = stats.fisher_exact([[right, wrong], [other_right, other_wrong]]).pvalue
     found = fisher_exact(right, right + wrong, other_right, other_right + other_wrong)
     assert found == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_pairs(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a, b = rng.random(400) < 0.85, rng.random(400) < 0.9
+    difference, p = mcnemar(a, b)
+    assert difference == pytest.approx(b.mean() - a.mean())
+    assert p == pytest.approx(stats.binomtest(int((a & ~b).sum()), int((a ^ b).sum())).pvalue)
+
+
+def test_mcnemar_of_equal_classifiers_shows_nothing() -> None:
+    assert mcnemar(np.ones(5, bool), np.ones(5, bool)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("a", "b"), [([], []), ([True], [True, False])])
+def test_mcnemar_refuses_answers_on_different_pictures(a: list, b: list) -> None:
+    with pytest.raises(DataError, match="same pictures"):
+        mcnemar(np.array(a, bool), np.array(b, bool))
+
+
+def test_mcnemar_of_very_many_pairs_is_a_number() -> None:
+    a = np.arange(20_000) % 2 == 0
+    assert mcnemar(a, ~a) == (0.0, 1.0)
+
+
+def test_a_paired_test_counts_units() -> None:
+    # Of 24 crops the second names 12 more right: three photos of four, which a coin does three times in eight.
+    a, b = np.zeros(24, bool), np.repeat([True, True, True, False], 6)
+    difference, p = mcnemar(a, b, np.repeat(np.arange(4), 6))
+    assert (difference, p) == (0.75, pytest.approx(2 * 0.5**3))
+    assert mcnemar(a, b)[1] < 1e-4
+    # A unit in which both win as often tells nothing.
+    assert mcnemar(np.array([True, False]), np.array([False, True]), np.zeros(2, int)) == (0.0, 1.0)

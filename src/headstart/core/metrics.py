@@ -218,38 +218,6 @@ def macro_f1(right: np.ndarray, support: np.ndarray, predicted: np.ndarray) -> n
     return np.asarray(f1 / np.maximum((both > 0).sum(axis=-1), 1))
 
 
-def mcnemar(correct_a: np.ndarray, correct_b: np.ndarray, units: np.ndarray | None = None) -> tuple[float, float]:
-    """Return the difference of two accuracies on the same pictures (b minus a) and the exact two-sided p-value.
-
-    The exact binomial form of McNemar's test (1947), as Dietterich (1998) recommends for one test set: only the
-    pictures that exactly one of the two names right count, and under "no difference" each falls like a coin. Where
-    pictures belong together each unit falls like one coin, to the side that has more of its pictures: the sign test
-    (Dixon and Mood 1946) over units.
-
-    Args:
-        correct_a: bool `(n,)`, which pictures the first classifier names right.
-        correct_b: The same of the second.
-        units: As for `evaluate`.
-
-    Raises:
-        DataError: The two are not of the same pictures, or there is none.
-    """
-    a, b = np.asarray(correct_a, bool), np.asarray(correct_b, bool)
-    if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise DataError(f"a paired test got answers of shapes {a.shape} and {b.shape}: give both on the same pictures.")
-    change = b.astype(np.int64) - a
-    unit = np.arange(len(a)) if units is None else np.unique(units, return_inverse=True)[1]
-    sides = np.sign(np.bincount(unit, change))
-    only_a, only_b = int((sides < 0).sum()), int((sides > 0).sum())
-    discordant, fewer = only_a + only_b, min(only_a, only_b)
-    # Summed from logarithms, because 2**-discordant is 0 in floating point from 1,075 on.
-    logs = [
-        math.lgamma(discordant + 1) - math.lgamma(k + 1) - math.lgamma(discordant - k + 1) - discordant * math.log(2)
-        for k in range(fewer + 1)
-    ]
-    return float(change.mean()), min(1.0, 2 * sum(map(math.exp, logs)))
-
-
 def _per_class(
     targets: np.ndarray, named: np.ndarray, confusion: np.ndarray, units: np.ndarray | None
 ) -> tuple[ClassFigures, ...]:

@@ -9,10 +9,9 @@ from typing import Any
 
 from headstart.core.errors import DataError, SettingError
 from headstart.core.intervals import effective_size, paired_difference
-from headstart.core.metrics import mcnemar
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
-from headstart.core.significance import LEVEL, holm
+from headstart.core.significance import LEVEL, holm, mcnemar
 from headstart.core.text import count
 from headstart.learn.evaluation import DataEvaluation, evaluate_on
 

@@ -19,9 +19,10 @@ from torch.nn import functional
 
 from headstart.core.errors import CacheError, SettingError, TrainingError
 from headstart.core.labels import paired_bootstrap
-from headstart.core.metrics import Evaluation, mcnemar
+from headstart.core.metrics import Evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
+from headstart.core.significance import mcnemar
 from headstart.learn import runs
 from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import FeatureSettings

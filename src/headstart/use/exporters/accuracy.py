@@ -12,9 +12,10 @@ import numpy as np
 from headstart.core.answers import Thresholds
 from headstart.core.calibration import prediction_sets
 from headstart.core.intervals import wilson
-from headstart.core.metrics import Figure, mcnemar
+from headstart.core.metrics import Figure
 from headstart.core.pipeline import map_ordered
 from headstart.core.predictor import BATCH_SIZE
+from headstart.core.significance import mcnemar
 from headstart.use.exporters.contract import Run
 
 
