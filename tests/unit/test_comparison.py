@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import shlex
@@ -352,6 +353,22 @@ def test_the_next_command_learns_from_the_pictures_that_were_compared_on(setting
     assert command._same_data("my pictures", None, given) == told
     several = command._same_data("my pictures", SeveralLabels(separator="|"), given)
     assert shlex.split(several)[:5] == ["my pictures", "--output", "multilabel", "--label-separator", "|"]
+
+
+def test_the_options_have_the_defaults_of_the_function_and_of_a_fit() -> None:
+    from headstart.classifier import ImageClassifier
+    from headstart.cli import compare as command
+    from headstart.learn.compare import compare
+
+    options = command.command.make_context("compare", ["data"]).params
+    function = {name: parameter.default for name, parameter in inspect.signature(compare).parameters.items()}
+    shared = options.keys() & function.keys() - {"data", "labels"}
+    assert {"backbones", "heads", "methods", "folds", "validation_size", "test_size", "seed"} <= shared
+    assert {name: options[name] for name in shared} == {name: function[name] for name in shared}
+    fit = ImageClassifier().get_params()
+    assert (options["backbones"], options["heads"]) == ((fit["backbone"],), (fit["head"],))
+    for name in ("validation_size", "test_size", "seed", "device", "precision"):
+        assert options[name] == fit[name], name
 
 
 def test_in_a_narrow_window_the_table_has_all_figures_in_80_columns() -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from headstart.cli import VERBS
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "headstart"
 HEAVY = {
@@ -70,6 +72,11 @@ def test_the_name_of_an_error_can_be_had_without_anything_heavy() -> None:
 def test_a_model_can_be_loaded_without_torch() -> None:
     loaded = modules_after("import headstart; headstart.load; headstart.Predictor; headstart.Preprocessing")
     assert loaded & {"torch", "torchvision", "timm", "sklearn", "pandas"} == set()
+
+
+def test_no_verb_imports_anything_heavy_before_it_is_run() -> None:
+    code = "\n".join(f"import headstart.cli.{verb}" for verb in VERBS)
+    assert modules_after(code) & HEAVY == set()
 
 
 def module_names() -> list[str]:

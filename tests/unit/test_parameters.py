@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
 from headstart.classifier import ImageClassifier
+from headstart.cli import compare, fit
 from headstart.core.errors import SettingError
 from headstart.learn import parameters
 from headstart.learn.finetune.settings import complete
 from headstart.learn.given import overlay
+from headstart.learn.heads import HEADS, PrototypeHead
 from headstart.learn.kinds import KINDS
 
 DEFAULTS = ImageClassifier().get_params()
@@ -284,3 +288,34 @@ def test_numbers_of_numpy_are_numbers() -> None:
         ImageClassifier(head="mlp", hidden=(8,), epochs=2, learning_rate=0.5)
     )
     assert (parameters.feature_settings(given).views, parameters.feature_settings(given).seed) == (2, 3)
+
+
+OF_HEADS = {"hidden": (8,), "dropout": 0.1, "epochs": 3, "batch_size": 8, "learning_rate": 0.1}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_is_taken_and_what_it_has_no_use_for_is_told(name: str) -> None:
+    assert told(head=name) == ""
+    takes = {field.name for field in fields(HEADS[name])}
+    for setting, value in OF_HEADS.items():
+        said = told(method="frozen", head=name, **{setting: value})
+        assert (said == "") == (setting in takes), said
+        assert setting in takes or f"{setting} is given, and" in said
+
+
+def test_a_head_that_is_added_to_the_registry_is_checked_as_the_others_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Nearest(PrototypeHead):
+        name: ClassVar[str] = "nearest"
+
+    assert "unknown head 'nearest'" in told(head="nearest")
+    monkeypatch.setitem(HEADS, "nearest", Nearest)
+    assert told(head="nearest") == ""
+    assert "hidden is given, and head nearest has no hidden layers" in told(head="nearest", hidden=(8,))
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_every_head_is_named_wherever_one_is_chosen(name: str) -> None:
+    options = {option.name: option for command in (fit, compare) for option in command.command.params}
+    for text in (options["head"].help, options["heads"].help, KINDS["head"][1]):
+        assert re.search(rf"\b{name}\b", text), text

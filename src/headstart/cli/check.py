@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headstart.cli.options import several_labels
+from headstart.networks import catalog
 
 if TYPE_CHECKING:
     from headstart.core.findings import Checkup
@@ -42,7 +43,7 @@ WIDTH = 1_000
 )
 @several_labels
 @click.option("--quick", is_flag=True, help="Only what needs no features: not labels, outliers, classes, score.")
-@click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Whose features judge.")
+@click.option("--backbone", default=catalog.DEFAULT, show_default=True, help="Whose features judge.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of split and folds.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")

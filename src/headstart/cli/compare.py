@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headstart.cli.options import several_labels
+from headstart.learn.shares import TEST_SIZE, VALIDATION_SIZE
+from headstart.networks import catalog
 
 if TYPE_CHECKING:
     from headstart.learn.compare.comparison import Comparison
@@ -26,7 +28,7 @@ def names(ctx: click.Context, option: click.Parameter, value: str) -> tuple[str,
 
 @click.command("compare")
 @click.argument("data", type=click.Path())
-@click.option("--backbones", default="efficientnet_lite0", show_default=True, callback=names, help="NAME,NAME,…")
+@click.option("--backbones", default=catalog.DEFAULT, show_default=True, callback=names, help="NAME,NAME,…")
 @click.option(
     "--heads", default="linear", show_default=True, callback=names, help="Of linear, mlp, prototype (not multilabel)."
 )
@@ -38,8 +40,8 @@ def names(ctx: click.Context, option: click.Parameter, value: str) -> tuple[str,
 @click.option(
     "--picture", type=click.Path(path_type=Path), help="How good against how fast.  [default: NAME-compare.png]"
 )
-@click.option("--validation-size", type=float, default=0.15, show_default=True, help="As for `fit`.")
-@click.option("--test-size", type=float, default=0.2, show_default=True, help="As for `fit`: stays untouched.")
+@click.option("--validation-size", type=float, default=VALIDATION_SIZE, show_default=True, help="As for `fit`.")
+@click.option("--test-size", type=float, default=TEST_SIZE, show_default=True, help="As for `fit`: stays untouched.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--precision", default="auto", show_default=True, help="auto, float32 or bfloat16, of the features.")

@@ -15,6 +15,8 @@ from headstart.cli.meanings import Trains
 from headstart.cli.options import layers, named_numbers, named_values, names, side_or_sides, whole_numbers
 from headstart.core.errors import SettingError, unknown_name
 from headstart.learn.given import overlay
+from headstart.learn.shares import TEST_SIZE, VALIDATION_SIZE
+from headstart.networks import catalog
 
 # Options that are not parameters of `ImageClassifier`.
 OWN = ("data", "out", "recipe", "config", "resume", "log", "report", "quiet", "as_json")
@@ -91,7 +93,7 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--out", type=click.Path(), help="Folder for the model.  [default: NAME-model]")
 @click.option("--recipe", help="A tutorial by name; `headstart recipes` lists them. Other options change it.")
 @click.option("--config", type=click.Path(), help="TOML file with these settings, as in a recipe.")
-@click.option("--backbone", default="efficientnet_lite0", show_default=True, help="See `headstart models`.")
+@click.option("--backbone", default=catalog.DEFAULT, show_default=True, help="See `headstart models`.")
 @click.option("--method", default="auto", show_default=True, help="frozen, finetune, or auto: what validation prefers.")
 @click.option("--head", default="linear", show_default=True, help="linear, mlp or prototype.")
 @click.option("--hidden", callback=whole_numbers, help="Hidden sizes of the mlp.  [default: 256]")
@@ -116,8 +118,8 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--budget", help="Time that fine-tuning may take, such as 10m.  [default: 2m for auto]")
 @click.option("--class-weight", callback=named_numbers, help="balanced, or NAME=NUMBER,…")
 @click.option("--weights", type=click.Path(), help="A file with the backbone's weights.")
-@click.option("--validation-size", type=float, default=0.15, show_default=True, help="Share for choosing.")
-@click.option("--test-size", type=float, default=0.2, show_default=True, help="Share for the final figure.")
+@click.option("--validation-size", type=float, default=VALIDATION_SIZE, show_default=True, help="Share for choosing.")
+@click.option("--test-size", type=float, default=TEST_SIZE, show_default=True, help="Share for the final figure.")
 @click.option("--coverage", type=float, default=0.95, show_default=True, help="Of the prediction sets.")
 @click.option("--false-alarm-rate", type=float, default=0.05, show_default=True, help="Of calling a picture unknown.")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)

@@ -11,6 +11,7 @@ import click
 from headstart.cli.meanings import Augments
 from headstart.cli.options import named_numbers, side_or_sides
 from headstart.core.errors import SettingError
+from headstart.networks import catalog
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 @click.command("preview", cls=Augments)
 @click.argument("folder", type=click.Path())
 @click.option("--out", type=click.Path(path_type=Path), default=Path("preview.png"), show_default=True)
-@click.option("--backbone", default="efficientnet_lite0", show_default=True, help="Gives size and crop.")
+@click.option("--backbone", default=catalog.DEFAULT, show_default=True, help="Gives size and crop.")
 @click.option("--image-size", callback=side_or_sides, help="Side, or height,width, in pixels.")
 @click.option("--fit-mode", default="crop", show_default=True, help="crop, pad (letterbox) or squash.")
 @click.option("--augmentation", callback=named_numbers, default="standard", show_default=True, help="As for `fit`.")

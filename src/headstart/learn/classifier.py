@@ -22,6 +22,8 @@ from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
 from headstart.core.text import cell_name
 from headstart.learn import parameters
+from headstart.learn.shares import TEST_SIZE, VALIDATION_SIZE
+from headstart.networks import catalog
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,7 +94,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        backbone: str = "efficientnet_lite0",
+        backbone: str = catalog.DEFAULT,
         method: str = "auto",
         *,
         head: str = "linear",
@@ -114,8 +116,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         label_columns: Sequence[str] | None = None,
         label_separator: str = ";",
         weights: str | None = None,
-        validation_size: float = 0.15,
-        test_size: float = 0.2,
+        validation_size: float = VALIDATION_SIZE,
+        test_size: float = TEST_SIZE,
         coverage: float = 0.95,
         false_alarm_rate: float = 0.05,
         seed: int = 0,

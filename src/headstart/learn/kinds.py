@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from headstart.networks import catalog
+
 LONGEST = 100  # characters of a value in a message
 
 
@@ -100,7 +102,7 @@ _SHARE = (_is_share, "a share between 0 and 1")
 # Whether a name exists, and what goes with what, is found by what uses them (`parameters.check`); so is `unfreeze`,
 # which may stand in `training` too.
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "backbone": _name("'efficientnet_lite0' (`headstart models` lists them)"),
+    "backbone": _name(f"{catalog.DEFAULT!r} (`headstart models` lists them)"),
     "method": _name("'auto', 'frozen' or 'finetune'"),
     "head": _name("'linear', 'mlp' or 'prototype'"),
     "hidden": (_or_none(_all(_from_to(1))), "whole numbers from 1, such as (256,)"),

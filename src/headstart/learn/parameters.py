@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from headstart.networks import Backbone
 
 METHODS = ("auto", "frozen", "finetune")
-HEADS = ("linear", "mlp", "prototype")
 OUTPUTS = ("softmax", "sigmoid", "multilabel")
 
 
@@ -211,6 +210,8 @@ def hints(given: ImageClassifier) -> list[str]:
 
 
 def _do_not_go_together(given: ImageClassifier) -> list[str]:
+    from headstart.learn.heads import HEADS
+
     values = all_values(given)
     problems = [] if given.head not in HEADS or given.method not in METHODS else list(unused(values).values())
     problems += [f"{name} is given by itself and in training: leave one out." for name in given_twice(values)]

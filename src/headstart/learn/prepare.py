@@ -13,6 +13,7 @@ from headstart.learn.audit import Record, audit, set_aside
 from headstart.learn.dataset import Dataset, read_dataset
 from headstart.learn.features.records import Records
 from headstart.learn.several import SeveralLabels
+from headstart.learn.shares import TEST_SIZE, VALIDATION_SIZE
 from headstart.learn.split import Split, needs_cross_validation, rare_classes, split
 
 
@@ -87,8 +88,8 @@ def prepare(
     labels: Any = None,
     *,
     several: SeveralLabels | None = None,
-    validation: float = 0.15,
-    test: float = 0.2,
+    validation: float = VALIDATION_SIZE,
+    test: float = TEST_SIZE,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Prepared:

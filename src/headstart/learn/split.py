@@ -17,6 +17,7 @@ from headstart.core.errors import SettingError
 from headstart.learn.audit import Record
 from headstart.learn.dataset import Dataset, own_test_split
 from headstart.learn.listing import data_error, some
+from headstart.learn.shares import TEST_SIZE, VALIDATION_SIZE
 from headstart.learn.stratify import share_out
 from headstart.learn.units import contradictions, find_units, kept_together, leaks
 
@@ -56,7 +57,12 @@ class Split:
 
 
 def split(
-    dataset: Dataset, records: Sequence[Record], *, validation: float = 0.15, test: float = 0.2, seed: int = 0
+    dataset: Dataset,
+    records: Sequence[Record],
+    *,
+    validation: float = VALIDATION_SIZE,
+    test: float = TEST_SIZE,
+    seed: int = 0,
 ) -> Split:
     """Split a dataset, or complete the split that it brings.
 

@@ -38,7 +38,8 @@ from headstart.learn.finetune.estimate import parse_seconds
 from headstart.learn.heads import HEADS
 from headstart.learn.prepare import prepare
 from headstart.learn.several import SeveralLabels
-from headstart.networks import Backbone, check_name, load_backbone
+from headstart.learn.shares import TEST_SIZE, VALIDATION_SIZE
+from headstart.networks import Backbone, catalog, check_name, load_backbone
 
 METHODS = ("frozen", "finetune")
 FOLDS, REPEATS = 5, 5
@@ -49,13 +50,13 @@ def compare(
     labels: Any = None,
     *,
     several: SeveralLabels | None = None,
-    backbones: Sequence[str] = ("efficientnet_lite0",),
+    backbones: Sequence[str] = (catalog.DEFAULT,),
     heads: Sequence[str] = ("linear",),
     methods: Sequence[str] = ("frozen",),
     folds: int = FOLDS,
     repeats: int = REPEATS,
-    validation_size: float = 0.15,
-    test_size: float = 0.2,
+    validation_size: float = VALIDATION_SIZE,
+    test_size: float = TEST_SIZE,
     seed: int = 0,
     budget: str | float | None = None,
     device: str = "auto",

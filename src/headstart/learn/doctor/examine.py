@@ -21,20 +21,20 @@ from headstart.learn.features.records import Records
 from headstart.learn.prepare import Prepared, prepare
 from headstart.learn.several import SeveralLabels
 from headstart.learn.units import Units, contradictions, find_units
+from headstart.networks import catalog
 
 if TYPE_CHECKING:
     from headstart.networks import Backbone
 
 # An oddity that more than this share of the pictures has is how the data are.
 USUAL = 0.5
-BACKBONE = "efficientnet_lite0"
 
 
 def examine(
     data: Any,
     *,
     several: SeveralLabels | None = None,
-    backbone: str | None = BACKBONE,
+    backbone: str | None = catalog.DEFAULT,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[Checkup, Prepared]:

@@ -11,12 +11,12 @@ from headstart.core import pictures as sources
 from headstart.core.progress import Progress
 from headstart.learn.features.extract import FeatureSettings, extract
 from headstart.learn.features.memory import check_memory
-from headstart.networks import Backbone, load_backbone
+from headstart.networks import Backbone, catalog, load_backbone
 
 
 def extract_features(
     pictures: Any,
-    backbone: str | Backbone = "efficientnet_lite0",
+    backbone: str | Backbone = catalog.DEFAULT,
     *,
     image_size: int | tuple[int, int] | None = None,
     pooling: str | None = None,
@@ -61,7 +61,7 @@ class FeatureExtractor(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        backbone: str = "efficientnet_lite0",
+        backbone: str = catalog.DEFAULT,
         *,
         image_size: int | tuple[int, int] | None = None,
         pooling: str | None = None,
