@@ -44,9 +44,9 @@ def test_test_pictures_stay_untouched_and_no_group_is_divided(pictures, monkeypa
     seen: list = []
     original = scoring._score
 
-    def spy(ground, choice, parts, judge, sizes, progress):
+    def spy(ground, choice, parts, run, progress):
         seen.append((ground, parts))
-        return original(ground, choice, parts, judge, sizes, progress)
+        return original(ground, choice, parts, run, progress)
 
     monkeypatch.setattr(scoring, "_score", spy)
     compare(pictures, heads=("prototype",), folds=3, repeats=2, seed=3)

@@ -6,7 +6,8 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from headstart.learn.compare.ground import Ground
 from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune.checkpoint import discard
 from headstart.learn.finetune.settings import TrainingSettings
-from headstart.learn.heads import make_head
+from headstart.learn.heads import Head, make_head
 from headstart.learn.heads.folds import deal_folds
 from headstart.learn.heads.threads import few_threads
 from headstart.learn.methods.finetune import fit_finetune
@@ -41,6 +42,21 @@ FINETUNE_REPEATS = 1
 VALIDATION_PARTS = 6
 
 
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """What became of a choice on one fold.
+
+    Attributes:
+        probabilities: Of the held-out pictures, float32 `(m, c)`.
+        megabytes: Size of the network in float32, backbone and head (10^6 bytes).
+        tuned: Whether the tuned network was kept; None for what is not fine-tuned.
+    """
+
+    probabilities: np.ndarray
+    megabytes: float
+    tuned: bool | None = None
+
+
 def score_frozen(ground: Ground, choice: Choice, backbone: Backbone, x: np.ndarray, progress: Progress) -> Scored:
     """Fit the head on features and judge it, fold by fold.
 
@@ -51,19 +67,9 @@ def score_frozen(ground: Ground, choice: Choice, backbone: Backbone, x: np.ndarr
         x: Its features of all pictures, float32 `(n, 1, d)`.
         progress: Is shown the fits.
     """
-    dataset, y = ground.prepared.dataset, ground.targets
-    head, sizes = make_head(choice.head), []
-
-    def judge(fold: int, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """Return what the head says of held-out pictures, `(n, c)`, when it has learned from the others."""
-        fitted = head.fit(
-            x[inside], y[inside], len(dataset.classes), groups=ground.units[inside], seed=ground.seed_of(fold)
-        )
-        sizes.append(_megabytes(backbone.network, fitted.module))
-        return probabilities(fitted.module, x[outside, 0], dataset.activation)
-
+    run = partial(_frozen_fold, ground, make_head(choice.head), backbone, x)
     with few_threads(x):
-        return _score(ground, choice, ground.parts, judge, sizes, progress)
+        return _score(ground, choice, ground.parts, run, progress)
 
 
 def score_finetuned(
@@ -78,66 +84,96 @@ def score_finetuned(
         how: Device and precision.
         progress: Is shown the fits.
     """
-    kept, sizes = [], []
+    run = partial(_finetuned_fold, ground, make_head(choice.head), backbone, how)
+    return _score(ground, choice, ground.parts[: FINETUNE_REPEATS * ground.folds], run, progress)
 
-    def judge(fold: int, inside: np.ndarray, outside: np.ndarray) -> np.ndarray:
-        """Return what the saved model says of held-out pictures, `(n, c)`, when it was tuned on the others."""
-        network = replace(backbone, network=deepcopy(backbone.network))
-        prepared = _fold(ground, inside, outside, fold)
-        try:
-            trained = fit_finetune(
-                prepared, network, make_head(choice.head), how, TrainingSettings(), seed=ground.seed_of(fold)
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt from None  # a comparison has no `--resume` to tell of
-        kept.append(bool(trained.gain and trained.gain["kept"]))
-        sizes.append(_megabytes(trained.network))
-        paths = [prepared.dataset.paths[row] for row in prepared.split.test]
-        samples = np.stack([sources.load(path, backbone.preprocessing) for path in paths[:4]])
-        with tempfile.TemporaryDirectory(prefix="headstart-compare-") as folder:
-            # Judged as the saved model that it would be.
-            predictor = write_network(
-                Path(folder),
-                trained.network,
-                prepared.dataset.classes,
-                backbone.preprocessing,
-                samples,
-                trained.graph,
-            )
-            named = predictor.predict_proba(paths)
-        discard(trained.run_folder)
-        return named
 
-    parts = ground.parts[: FINETUNE_REPEATS * ground.folds]
-    scored = _score(ground, choice, parts, judge, sizes, progress)
-    return replace(scored, tuned_folds=sum(kept))
+def _frozen_fold(
+    ground: Ground,
+    head: Head,
+    backbone: Backbone,
+    x: np.ndarray,
+    fold: int,
+    inside: np.ndarray,
+    outside: np.ndarray,
+) -> Fold:
+    """Let the head learn from the pictures inside a fold, and judge those outside."""
+    dataset, y = ground.prepared.dataset, ground.targets
+    fitted = head.fit(
+        x[inside], y[inside], len(dataset.classes), groups=ground.units[inside], seed=ground.seed_of(fold)
+    )
+    named = probabilities(fitted.module, x[outside, 0], dataset.activation)
+    return Fold(named, _megabytes(backbone.network, fitted.module))
+
+
+def _finetuned_fold(
+    ground: Ground,
+    head: Head,
+    backbone: Backbone,
+    how: FeatureSettings,
+    fold: int,
+    inside: np.ndarray,
+    outside: np.ndarray,
+) -> Fold:
+    """Tune a copy of the backbone on the pictures inside a fold, and judge those outside by the saved model."""
+    network = replace(backbone, network=deepcopy(backbone.network))
+    prepared = _prepared_fold(ground, inside, outside, fold)
+    try:
+        trained = fit_finetune(prepared, network, head, how, TrainingSettings(), seed=ground.seed_of(fold))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None  # a comparison has no `--resume` to tell of
+    paths = [prepared.dataset.paths[row] for row in prepared.split.test]
+    samples = np.stack([sources.load(path, backbone.preprocessing) for path in paths[:4]])
+    with tempfile.TemporaryDirectory(prefix="headstart-compare-") as folder:
+        # Judged as the saved model that it would be.
+        predictor = write_network(
+            Path(folder),
+            trained.network,
+            prepared.dataset.classes,
+            backbone.preprocessing,
+            samples,
+            trained.graph,
+        )
+        named = predictor.predict_proba(paths)
+    discard(trained.run_folder)
+    return Fold(named, _megabytes(trained.network), bool(trained.gain and trained.gain["kept"]))
 
 
 def _score(
     ground: Ground,
     choice: Choice,
     parts: Sequence[tuple[np.ndarray, np.ndarray]],
-    judge: Callable[[int, np.ndarray, np.ndarray], np.ndarray],
-    sizes: list[float],
+    run: Callable[[int, np.ndarray, np.ndarray], Fold],
     progress: Progress,
 ) -> Scored:
-    """Fit and judge a choice on every fold: `judge` gives probabilities of the held-out pictures."""
-    start, judged = time.perf_counter(), []
+    """Fit and judge a choice on every fold: `run` takes its number and the pictures inside and outside it."""
+    start, done = time.perf_counter(), list[Fold]()
     with progress.step(choice.name, len(parts), "fits") as update:
-        for fold, (inside, outside) in enumerate(parts):
-            judged.append((ground.targets[outside], judge(fold, inside, outside)))
-            update(fold + 1)
+        for number, (inside, outside) in enumerate(parts):
+            done.append(run(number, inside, outside))
+            update(number + 1)
     seconds = time.perf_counter() - start
-    folds, targets, right = fold_scores(judged), ground.targets[ground.judged], None
+    targets, right = ground.targets[ground.judged], None
+    judged = [(ground.targets[outside], fold.probabilities) for (_, outside), fold in zip(parts, done, strict=True)]
+    scores, tuned = fold_scores(judged), [fold.tuned for fold in done if fold.tuned is not None]
     if targets.ndim == 2:
-        figure = precision_over_folds(folds, ground.test_share, targets.sum(axis=0))
+        figure = precision_over_folds(scores, ground.test_share, targets.sum(axis=0))
     else:
         right = right_by_repeat(judged, [outside for _, outside in parts], len(targets))
         figure = accuracy_over_repeats(right, ground.units[ground.judged])
-    return Scored(choice, folds, figure, log_loss(judged), sizes[0], seconds, right=right)
+    return Scored(
+        choice,
+        scores,
+        figure,
+        log_loss(judged),
+        done[0].megabytes,
+        seconds,
+        tuned_folds=sum(tuned) if tuned else None,
+        right=right,
+    )
 
 
-def _fold(ground: Ground, inside: np.ndarray, outside: np.ndarray, fold: int) -> Prepared:
+def _prepared_fold(ground: Ground, inside: np.ndarray, outside: np.ndarray, fold: int) -> Prepared:
     """Return the data of one fold, as if its held-out pictures were the test pictures."""
     dealt = deal_folds(ground.targets[inside], ground.units[inside], VALIDATION_PARTS, ground.seed_of(fold))
     split = replace(
