@@ -169,6 +169,16 @@ def test_nothing_to_resume_is_said_and_a_resumed_run_says_where(tmp_path) -> Non
     assert progress.notes == ["Resumed after the last epoch."]
 
 
+def test_a_checkpoint_has_the_keys_that_those_of_earlier_versions_have(tmp_path) -> None:
+    run(replace(EVERYTHING, epochs=1), folder=tmp_path)
+    found = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    keys = "format run_folder run average best precision network optimizer"
+    assert list(found) == keys.split()
+    keys = "epoch step_in_epoch loss_sum right seen seconds plateau since_best best_loss best_score history"
+    assert list(found["run"]) == keys.split()
+    assert (found["format"], found["run_folder"], found["precision"]) == (2, tmp_path.name, "float32")
+
+
 def test_a_checkpoint_of_another_network_is_refused(tmp_path) -> None:
     run(EVERYTHING, folder=tmp_path)
     job = make_job()
