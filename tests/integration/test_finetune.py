@@ -20,10 +20,10 @@ from headstart.core.errors import CacheError, DataError, SettingError, TrainingE
 from headstart.core.progress import Progress
 from headstart.learn import augment
 from headstart.learn.augment import make_augmentation
+from headstart.learn.cache import clear
 from headstart.learn.features import extract as extraction
 from headstart.learn.features.engines import OpenVINOEngine, TorchEngine, graph_file
 from headstart.learn.features.extract import FeatureSettings
-from headstart.learn.features.store import clear
 from headstart.learn.finetune import estimate, loop, precision
 from headstart.learn.finetune import source as sources
 from headstart.learn.finetune.estimate import parse_seconds

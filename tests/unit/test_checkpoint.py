@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not at all, never unpickled, deleted when they are old; and signals wait for the step."""
+"""Checkpoints: whole or not at all, never unpickled; and signals wait for the step."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from headstart.core.errors import CacheError
+from headstart.learn import runs
 from headstart.learn.finetune import checkpoint
 
 STATE = {"network": {"weight": torch.arange(4.0)}, "run": {"epoch": 3, "best_loss": float("inf"), "history": [{}]}}
@@ -28,14 +29,7 @@ class Dangerous:
 
 @pytest.fixture
 def folder(fresh_cache):
-    return checkpoint.run_folder({"seed": 1})
-
-
-def test_equal_runs_have_one_folder_and_others_another(fresh_cache) -> None:
-    first = checkpoint.run_folder({"seed": 1, "settings": {"epochs": 3, "batch_size": 4}})
-    assert first == checkpoint.run_folder({"settings": {"batch_size": 4, "epochs": 3}, "seed": 1})
-    assert first != checkpoint.run_folder({"seed": 2, "settings": {"epochs": 3, "batch_size": 4}})
-    assert fresh_cache in first.parents
+    return runs.folder_of({"seed": 1})
 
 
 def test_what_is_saved_is_what_is_loaded(folder) -> None:
@@ -95,7 +89,7 @@ def test_a_pickle_is_never_run(folder, tmp_path) -> None:
 
 def test_a_checkpoint_of_another_run_or_format_is_refused(folder) -> None:
     checkpoint.save(folder, STATE)
-    other = checkpoint.run_folder({"seed": 2})
+    other = runs.folder_of({"seed": 2})
     other.mkdir(parents=True)
     (other / checkpoint.FILE).write_bytes((folder / checkpoint.FILE).read_bytes())
     with pytest.raises(CacheError, match="is not one of this run"):
@@ -105,45 +99,17 @@ def test_a_checkpoint_of_another_run_or_format_is_refused(folder) -> None:
         checkpoint.load(folder)
 
 
-def test_a_run_that_is_complete_and_old_ones_leave_nothing_behind(folder) -> None:
-    other = checkpoint.run_folder({"seed": 2})
-    for each in (folder, other):
-        checkpoint.save(each, STATE)
-    for path in (other, *other.iterdir()):
-        os.utime(path, (0, 0))
-    checkpoint.discard_old(days=30)
-    assert folder.exists()
-    assert not other.exists()
-    checkpoint.discard(folder)
-    checkpoint.discard(folder)  # twice is no error
-    checkpoint.discard(None)
-    assert not folder.exists()
-
-
-def test_an_old_checkpoint_that_is_about_to_be_resumed_is_kept(folder) -> None:
-    checkpoint.save(folder, STATE)
-    for path in (folder, *folder.iterdir()):
-        os.utime(path, (0, 0))
-    checkpoint.discard_old(days=30, keep=folder)
-    assert checkpoint.exists(folder)
-
-
 def test_how_far_a_run_came_is_read_of_its_checkpoint_and_nothing_of_a_damaged_one(folder) -> None:
-    assert checkpoint.reached(folder) == (0, 0)
-    checkpoint.save(folder, {**STATE, "run": {"epoch": 3, "step_in_epoch": 7}})
-    assert checkpoint.reached(folder) == (3, 7)
-    damage_half(folder / checkpoint.FILE)
-    assert checkpoint.reached(folder) == (0, 0)
-
-
-def test_the_precision_of_a_run_is_read_of_its_checkpoint_and_nothing_of_a_damaged_one(folder) -> None:
-    assert (checkpoint.precision_of(folder), checkpoint.written(folder)) == (None, 0)
-    for known in ("bfloat16", "float32"):
-        checkpoint.save(folder, {"precision": known})
-        assert checkpoint.precision_of(folder) == known
+    run = {"epoch": 3, "step_in_epoch": 7}
+    assert (checkpoint.peek(folder), checkpoint.written(folder)) == (None, 0)
+    for named, known in (("bfloat16", "bfloat16"), ("float32", "float32"), ("float8", None)):
+        checkpoint.save(folder, {**STATE, "run": run, "precision": named})
+        assert checkpoint.peek(folder) == checkpoint.Peek(3, 7, known)
+    checkpoint.save(folder, {**STATE, "run": run})
+    assert checkpoint.peek(folder) == checkpoint.Peek(3, 7, None)
     assert checkpoint.written(folder) > 0
     damage_half(folder / checkpoint.FILE)
-    assert checkpoint.precision_of(folder) is None
+    assert checkpoint.peek(folder) is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

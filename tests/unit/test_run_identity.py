@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from headstart.core.preprocessing import Preprocessing
+from headstart.learn import runs
 from headstart.learn.audit import Record
 from headstart.learn.augment import Augmentation
 from headstart.learn.dataset import Dataset
 from headstart.learn.features.extract import FeatureSettings
-from headstart.learn.finetune import checkpoint
 from headstart.learn.finetune.settings import TrainingSettings, complete
 from headstart.learn.finetune.task import Task, identity, network_identity
 from headstart.learn.finetune.unfreezing import Phase, Plan
@@ -67,14 +67,14 @@ def one_version_of_torch(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_run_has_the_folder_that_it_had_in_earlier_versions(fresh_cache: Path) -> None:
     """It may change only where a version that is part of it is raised, as what is computed has changed."""
-    assert checkpoint.run_folder(identity(task())) == fresh_cache / "runs" / "17006df075ca535169d1983d"
+    assert runs.folder_of(identity(task())) == fresh_cache / "runs" / "17006df075ca535169d1983d"
 
 
 def test_a_trial_of_precision_has_the_name_that_it_had_in_earlier_versions() -> None:
-    assert checkpoint.run_folder({**network_identity(task()), "batch": (3, 8, 4, 4)}).name == "8430356d570fde5425fa1ac6"
+    assert runs.name_of({**network_identity(task()), "batch": (3, 8, 4, 4)}) == "8430356d570fde5425fa1ac6"
 
 
 def test_how_often_a_checkpoint_is_written_tells_no_run_from_another_and_a_seed_does() -> None:
     often = replace(task().settings, checkpoint_seconds=1.0)
-    names = [checkpoint.run_folder(identity(one)).name for one in (task(), task(settings=often), task(seed=8))]
+    names = [runs.folder_of(identity(one)).name for one in (task(), task(settings=often), task(seed=8))]
     assert names[0] == names[1] != names[2]

@@ -7,25 +7,17 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from headstart.cli import cache
 from headstart.learn import runs
-from headstart.learn.features import store
-from headstart.learn.features.store import Store
 
 ABOUT = {"data": "ants", "backbone": "resnet18", "cut": "layer4", "epochs": 7}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def interrupted(cache: Path, name: str = "one", size: int = 5000) -> Path:
@@ -41,8 +33,15 @@ def shown(*arguments: str) -> str:
     return done.output
 
 
-def test_interrupted_runs_are_listed_and_counted(own_cache: Path) -> None:
-    folder = interrupted(own_cache)
+def test_equal_runs_have_one_folder_and_others_another(fresh_cache: Path) -> None:
+    first = runs.folder_of({"seed": 1, "settings": {"epochs": 3, "batch_size": 4}})
+    assert first == runs.folder_of({"settings": {"batch_size": 4, "epochs": 3}, "seed": 1})
+    assert first != runs.folder_of({"seed": 2, "settings": {"epochs": 3, "batch_size": 4}})
+    assert first.parent == fresh_cache / "runs"
+
+
+def test_interrupted_runs_are_listed_and_counted(fresh_cache: Path) -> None:
+    folder = interrupted(fresh_cache)
     (run,) = runs.list_runs()
     assert (run.folder, run.about, run.alive) == (folder, ABOUT, False)
     assert run.size >= 5000
@@ -55,14 +54,14 @@ def test_interrupted_runs_are_listed_and_counted(own_cache: Path) -> None:
     assert "--resume" in text
 
 
-def test_a_run_without_a_description_is_listed_by_its_folder(own_cache: Path) -> None:
-    (own_cache / "runs" / "abc").mkdir(parents=True)
-    (own_cache / "runs" / "abc" / "checkpoint.pt").write_bytes(b"x")
+def test_a_run_without_a_description_is_listed_by_its_folder(fresh_cache: Path) -> None:
+    (fresh_cache / "runs" / "abc").mkdir(parents=True)
+    (fresh_cache / "runs" / "abc" / "checkpoint.pt").write_bytes(b"x")
     assert "abc" in shown()
 
 
-def test_clear_leaves_runs_but_with_the_flag(own_cache: Path) -> None:
-    folder = interrupted(own_cache)
+def test_clear_leaves_runs_but_with_the_flag(fresh_cache: Path) -> None:
+    folder = interrupted(fresh_cache)
     shown("--clear")
     assert folder.exists()
     shown("--clear", "--runs", "--older-than", "1")
@@ -70,6 +69,29 @@ def test_clear_leaves_runs_but_with_the_flag(own_cache: Path) -> None:
     assert json.loads(shown("--clear", "--runs", "--json"))["freed"] >= 5000
     assert not folder.exists()
     assert CliRunner().invoke(cache.command, ["--runs"]).exit_code == 2
+
+
+def test_an_interrupted_run_goes_after_a_month_but_not_one_that_is_about_to_go_on(fresh_cache: Path) -> None:
+    old, resumed, recent = (interrupted(fresh_cache, name) for name in ("old", "resumed", "recent"))
+    for folder in (old, resumed):
+        age(folder)
+    os.utime(recent / "checkpoint.pt", (0, 0))  # its folder and its description are new
+    runs.discard_old(keep=resumed)
+    assert [old.exists(), resumed.exists(), recent.exists()] == [False, True, True]
+
+
+def test_what_a_run_leaves_is_discarded_once_and_that_there_is_none_is_no_error(fresh_cache: Path) -> None:
+    folder = interrupted(fresh_cache)
+    runs.discard(folder)
+    assert not folder.exists()
+    runs.discard(folder)
+    runs.discard(None)
+
+
+def age(folder: Path) -> None:
+    """Let a run look as if nobody had continued it for years."""
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (0, 0))
 
 
 HOLDER = """
@@ -84,99 +106,49 @@ HOLDER = """
 """
 
 
-def test_a_run_that_is_alive_is_never_cleared_and_one_that_was_killed_is(own_cache: Path) -> None:
-    folder = own_cache / "runs" / "alive"
+@contextmanager
+def alive(folder: Path) -> Iterator[None]:
+    """Let another process hold a run, and kill it at the end."""
     command = [sys.executable, "-c", textwrap.dedent(HOLDER), str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "held\n"
-            assert "running" in shown("--clear", "--runs")
-            assert (folder / "checkpoint.pt").exists()
+            yield
         finally:
             process.kill()
+
+
+def test_a_run_that_is_alive_is_never_cleared_and_one_that_was_killed_is(fresh_cache: Path) -> None:
+    folder = fresh_cache / "runs" / "alive"
+    with alive(folder):
+        assert "running" in shown("--clear", "--runs")
+        assert (folder / "checkpoint.pt").exists()
     shown("--clear", "--runs")
     assert not folder.exists()
 
 
-def test_a_run_that_ends_before_its_first_checkpoint_leaves_nothing(own_cache: Path) -> None:
-    folder = own_cache / "runs" / "none"
+def test_an_old_run_that_is_alive_is_kept_and_goes_once_it_was_killed(fresh_cache: Path) -> None:
+    """A machine that slept for a month, or a checkpoint that cannot be written."""
+    folder, other = fresh_cache / "runs" / "alive", fresh_cache / "runs" / "other"
+    with alive(folder):
+        age(folder)
+        runs.discard_old(keep=other)
+        assert (folder / "checkpoint.pt").exists()
+    runs.discard_old(keep=other)
+    assert not folder.exists()
+
+
+def test_a_run_that_ends_before_its_first_checkpoint_leaves_nothing(fresh_cache: Path) -> None:
+    folder = fresh_cache / "runs" / "none"
     with pytest.raises(ValueError, match="early"), runs.held(folder, ABOUT):
         raise ValueError("early")
     assert not folder.exists()
 
 
-def test_without_locks_a_run_is_alive_while_it_changes(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_a_run_is_alive_while_it_changes(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "lock", lambda path: None)
-    folder = interrupted(own_cache)
+    folder = interrupted(fresh_cache)
     assert runs.list_runs()[0].alive
-    for path in (*folder.iterdir(), folder):
-        os.utime(path, (1e9, 1e9))
+    age(folder)
     assert not runs.list_runs()[0].alive
-
-
-def test_runs_and_graphs_take_their_part_of_the_limit(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "2M")
-    with Store("old", {"backbone": "b"}, (1000,)) as opened:
-        opened.write([(bytes([number] * 16), np.zeros(1000)) for number in range(100)])
-        folder = opened.folder
-    os.utime(folder / "about.json", (1e9, 1e9))
-    assert store.make_room(500_000, keep=own_cache / "other") == 0
-    interrupted(own_cache, size=900_000)
-    (own_cache / "graphs").mkdir()
-    (own_cache / "graphs" / "network.onnx").write_bytes(os.urandom(500_000))
-    assert store.make_room(500_000, keep=own_cache / "other") > 0
-    assert not folder.exists()
-
-
-def test_what_cannot_fit_beside_the_runs_costs_no_other_features_their_place(
-    own_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "3M")
-    with Store("old", {"backbone": "b"}, (1000,)) as opened:
-        opened.write([(bytes([number] * 16), np.zeros(1000)) for number in range(100)])
-    os.utime(opened.folder / "about.json", (1e9, 1e9))
-    left = store.room()
-    interrupted(own_cache, size=1_000_000)
-    assert left - 1_001_000 < store.room() <= left - 1_000_000
-    assert store.make_room(store.room() + 1, keep=own_cache / "other") == 0
-    assert opened.folder.exists()
-    assert store.make_room(store.room(), keep=own_cache / "other") > 0
-    interrupted(own_cache, size=4_000_000)
-    assert store.room() == 0
-
-
-def test_what_trials_of_speed_found_goes_with_the_rest(own_cache: Path) -> None:
-    (own_cache / "precision").mkdir(parents=True)
-    (own_cache / "precision" / "one.txt").write_text("bfloat16")
-    assert "precision" in shown()
-    shown("--clear")
-    assert not list((own_cache / "precision").glob("*"))
-
-
-def about(**changes: Any) -> dict[str, Any]:
-    preprocessing = {"image_size": [224, 224], "fit": "crop", "crop_fraction": 0.875, "pad_value": 128}
-    named = {"backbone": "b", "features": "1280", "precision": "bfloat16", "cut": None, "weights": "sha256:" + "0" * 64}
-    seen = {**preprocessing, **{name: value for name, value in changes.items() if name in preprocessing}}
-    rest = {name: value for name, value in changes.items() if name not in preprocessing}
-    return {**named, "pooling": "avg", "preprocessing": seen, **rest}
-
-
-def test_rows_that_would_look_alike_are_told_apart() -> None:
-    assert cache.differences([]) == {}
-    assert cache.differences([about(), about(backbone="c", image_size=[96, 96])]) == {}
-    assert cache.differences([about(), about(image_size=[96, 128]), about(backbone="c", pooling="max")]) == {
-        "pixels": ["224", "96 x 128", "224"]
-    }
-    assert cache.differences([about(), about(fit="pad")]) == {"fit": ["crop", "pad"]}
-    assert cache.differences([about(), about(weights="sha256:" + "1" * 64)]) == {"weights": ["0" * 8, "1" * 8]}
-
-
-def test_the_table_has_what_differs(own_cache: Path) -> None:
-    for name, size in (("one", 96), ("two", 224)):
-        with Store(name, about(image_size=[size, size]), (10,)) as opened:
-            opened.write([(bytes(16), np.zeros(10))])
-    text = shown()
-    assert "pixels" in text
-    assert " 96 " in text
-    assert " 224 " in text

@@ -1,4 +1,4 @@
-"""The feature cache: what is committed survives kill -9, runs side by side are safe, the limit holds."""
+"""The store of features: what is committed survives kill -9, runs side by side are safe, the limit holds."""
 
 import os
 import signal
@@ -10,19 +10,14 @@ import numpy as np
 import pytest
 
 from headstart.core.errors import CacheError
-from headstart.learn.features import store
 from headstart.learn.features.records import Records
 from headstart.learn.features.store import Store
+
+pytestmark = pytest.mark.usefixtures("fresh_cache")
 
 
 def key(number: int) -> bytes:
     return number.to_bytes(16, "big")
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
 
 
 def test_what_is_written_is_read_again_and_the_rest_is_missing() -> None:
@@ -95,29 +90,6 @@ def test_a_full_cache_is_a_clear_error_and_keeps_what_it_had(monkeypatch) -> Non
             for number in range(1, 1000):
                 opened.write([(key(number), np.zeros(1000))])
         assert opened.missing([key(0)]) == []
-
-
-def test_room_is_made_by_dropping_the_least_recently_used_space(monkeypatch) -> None:
-    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "1500K")
-    for age, name in [(300, "old"), (200, "newer"), (100, "current")]:
-        with Store(name, {"backbone": name}, (1000,)) as opened:
-            opened.write([(key(number), np.zeros(1000)) for number in range(100)])
-            folder = opened.folder
-        os.utime(folder / "about.json", (1_000_000 - age, 1_000_000 - age))
-    assert store.make_room(600_000, keep=folder) > 0
-    left = [space.about["backbone"] for space in store.list_spaces()]
-    assert "old" not in left
-    assert "current" in left
-
-
-def test_the_cache_is_listed_and_cleared() -> None:
-    with Store("space", {"backbone": "b"}, (10,)) as opened:
-        opened.write([(key(0), np.zeros(10)), (key(1), np.zeros(10))])
-    (space,) = store.list_spaces()
-    assert (space.about["backbone"], space.entries) == ("b", 2)
-    assert store.clear(older_than_days=1) == 0
-    assert store.clear() >= 80
-    assert store.list_spaces() == []
 
 
 def test_a_cache_folder_that_cannot_be_made_says_which_setting_to_change(tmp_path, monkeypatch) -> None:

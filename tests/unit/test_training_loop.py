@@ -232,8 +232,8 @@ def test_a_run_that_begins_anew_leaves_a_checkpoint_that_is_further(tmp_path, mo
         stop_after(steps)
         with pytest.raises(Killed):
             run(EVERYTHING, folder=tmp_path)
-        reached.append(checkpoint.reached(tmp_path))
-    assert reached == [(2, 2), (2, 2), (2, 4)]
+        reached.append(checkpoint.peek(tmp_path))
+    assert reached == [checkpoint.Peek(*where, "float32") for where in ((2, 2), (2, 2), (2, 4))]
     monkeypatch.undo()
     resumed = run(EVERYTHING, folder=tmp_path, resume=True)
     assert resumed.resumed_at == 2

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from headstart.learn.features.store import StoredSpace
+    from headstart.learn.cache import StoredSpace
 
 
 @click.command("cache")
@@ -25,13 +25,13 @@ def command(clear: bool, runs: bool, older_than: float, as_json: bool) -> None:
     """
     from headstart.cli.console import show, size
     from headstart.core import settings
-    from headstart.learn.features import store
+    from headstart.learn import cache
     from headstart.learn.runs import clear_runs, list_runs
 
     if (runs or older_than) and not clear:
         raise click.UsageError("--runs and --older-than say what --clear deletes: give it too.")
-    freed = (store.clear(older_than) if clear else 0) + (clear_runs(older_than) if runs else 0)
-    spaces, kept, others = store.list_spaces(), list_runs(), store.other_sizes()
+    freed = (cache.clear(older_than) if clear else 0) + (clear_runs(older_than) if runs else 0)
+    spaces, kept, others = cache.list_spaces(), list_runs(), cache.other_sizes()
     total = sum(space.size for space in spaces) + sum(run.size for run in kept) + sum(others.values())
     where, limit = str(settings.cache_folder()), settings.cache_limit()
     if as_json:

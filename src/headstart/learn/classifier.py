@@ -271,8 +271,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         from headstart.learn.confidence import make_confident
         from headstart.learn.features.memory import check_memory
-        from headstart.learn.finetune.checkpoint import discard
         from headstart.learn.preview import crop_warning
+        from headstart.learn.runs import discard
         from headstart.learn.save import save_model
 
         with progress.step("load backbone"):

@@ -1,7 +1,8 @@
-"""Fine-tunings whose checkpoints the cache keeps: held while they run, listed, and cleared when they do not."""
+"""Fine-tunings whose checkpoints the cache keeps: by what they are known again, who is alive, and what goes."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,7 @@ from headstart.core.text import shown
 
 ABOUT = "about.json"
 IN_USE_SECONDS = 3600.0  # without a change, where the file system (or Windows) has no locks
+KEEP_DAYS = 30  # after which an interrupted run goes by itself
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,20 @@ class StoredRun:
     size: int
     last_used: float
     alive: bool
+
+
+def folder_of(identity: Mapping[str, Any]) -> Path:
+    """Return the folder of a run's checkpoint in the cache; the same data and settings give the same folder."""
+    return _folder() / name_of(identity)
+
+
+def name_of(identity: Mapping[str, Any]) -> str:
+    """Return a name, 24 hexadecimal digits, that is the same exactly where all that it is made of is.
+
+    Args:
+        identity: Plain values; what JSON does not know counts as its text.
+    """
+    return hashlib.sha256(json.dumps(dict(identity), sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
 @contextmanager
@@ -67,7 +83,7 @@ def held(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
 def list_runs() -> list[StoredRun]:
     """Return the runs of the cache, the most recently used first."""
     runs = []
-    for folder in (settings.cache_folder() / "runs").glob("*"):
+    for folder in _folder().glob("*"):
         try:
             files = [(path.name, path.stat()) for path in folder.iterdir()]
             newest = max([folder.stat().st_mtime, *(stat.st_mtime for _, stat in files)])
@@ -78,14 +94,35 @@ def list_runs() -> list[StoredRun]:
     return sorted(runs, key=lambda run: -run.last_used)
 
 
-def clear_runs(older_than_days: float = 0.0) -> int:
-    """Delete the checkpoints of runs that no process is running, and return the bytes freed."""
+def clear_runs(older_than_days: float = 0.0, keep: Path | None = None) -> int:
+    """Delete the checkpoints of runs that no process is running, and return the bytes freed.
+
+    Args:
+        older_than_days: Only those that nobody has continued for as long.
+        keep: The folder of a run that is about to go on, however old its checkpoint is.
+    """
     freed = 0
     for run in list_runs():
-        if not run.alive and time.time() - run.last_used >= older_than_days * 86400:
-            shutil.rmtree(run.folder, ignore_errors=True)
+        old = time.time() - run.last_used >= older_than_days * 86400
+        if old and not run.alive and run.folder != keep:
+            discard(run.folder)
             freed += run.size
     return freed
+
+
+def discard_old(keep: Path) -> None:
+    """Delete the runs that nobody has continued for `KEEP_DAYS` days, so that they do not fill the disk.
+
+    Args:
+        keep: The folder of a run that is about to go on.
+    """
+    clear_runs(KEEP_DAYS, keep)
+
+
+def discard(folder: Path | None) -> None:
+    """Delete a run's checkpoint, which a run that is complete and saved needs no more."""
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def describe(run: StoredRun) -> str:
@@ -95,6 +132,10 @@ def describe(run: StoredRun) -> str:
         return f"{about['backbone']} from {about['cut']}, {about['epochs']} epochs on {shown(about['data'])}"
     except KeyError:  # of an earlier version
         return run.folder.name
+
+
+def _folder() -> Path:
+    return settings.cache_folder() / "runs"
 
 
 def _about(folder: Path) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from headstart.learn.compare.figures import (
 )
 from headstart.learn.compare.ground import Ground
 from headstart.learn.features.extract import FeatureSettings
-from headstart.learn.finetune.checkpoint import discard
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.heads import Head, make_head
 from headstart.learn.heads.folds import deal_folds
@@ -33,6 +32,7 @@ from headstart.learn.heads.threads import few_threads
 from headstart.learn.methods.finetune import fit_finetune
 from headstart.learn.methods.frozen import probabilities
 from headstart.learn.prepare import Prepared
+from headstart.learn.runs import discard
 from headstart.learn.save import write_network
 from headstart.networks import Backbone
 

@@ -24,8 +24,9 @@ from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
 from headstart.core.runtime import Precision
 from headstart.learn.augment import Augmentation, view_generator
+from headstart.learn.cache import make_room
 from headstart.learn.features.engines import Engine, choose_device, choose_engine, choose_precision, graph_file
-from headstart.learn.features.store import Store, make_room
+from headstart.learn.features.store import Store
 
 if TYPE_CHECKING:
     from headstart.networks import Backbone

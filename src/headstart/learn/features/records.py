@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from headstart.core import settings
-from headstart.learn.features import store
+from headstart.learn.database import close_environment, open_environment, put
 
 # Part of the file's name: raise it when the meaning of a record changes.
 VERSION = 1
@@ -25,7 +25,7 @@ class Records(MutableMapping[str, dict[str, Any]]):
 
     def __enter__(self) -> Records:
         self._folder = settings.cache_folder() / "records" / f"v{VERSION}"
-        self._environment = store.open_environment(self._folder)
+        self._environment = open_environment(self._folder)
         self._new: dict[str, dict[str, Any]] = {}
         return self
 
@@ -34,9 +34,9 @@ class Records(MutableMapping[str, dict[str, Any]]):
     ) -> None:
         try:
             items = [(digest.encode(), json.dumps(record).encode()) for digest, record in self._new.items()]
-            store.put(self._environment, self._folder, items)
+            put(self._environment, self._folder, items)
         finally:
-            store.close_environment(self._folder)
+            close_environment(self._folder)
 
     def __getitem__(self, digest: str) -> dict[str, Any]:
         if digest in self._new:

@@ -10,8 +10,9 @@ import numpy as np
 from headstart.core.predictor import Predictor
 from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
+from headstart.learn.cache import make_room
 from headstart.learn.features.extract import feature_space
-from headstart.learn.features.store import Store, make_room
+from headstart.learn.features.store import Store
 
 
 def saved_features(

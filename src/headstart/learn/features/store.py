@@ -9,13 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -23,15 +17,10 @@ import numpy as np
 
 from headstart.core import settings
 from headstart.core.errors import CacheError, cache_unwritable
-from headstart.learn.runs import list_runs
+from headstart.core.replacing import new_file
+from headstart.learn.database import close_environment, open_environment, put
 
-IN_USE_SECONDS = 3600.0
 REFUSED = "refused"
-# Graphs of networks, what the audit found out of pictures, ImageNet's classifiers, and what trials of speed found.
-OTHERS = ("graphs", "records", "imagenet", "precision")
-
-_open_stores: dict[Path, tuple[Any, int]] = {}
-_lock = threading.Lock()
 
 
 class Store:
@@ -60,9 +49,9 @@ class Store:
         description = self.folder / "about.json"
         try:
             if not description.exists():
-                _write_atomically(
-                    description, json.dumps({**self.about, "shape": self.shape, "dtype": self.dtype.name})
-                )
+                about = {**self.about, "shape": self.shape, "dtype": self.dtype.name}
+                with new_file(description) as temporary:
+                    temporary.write_text(json.dumps(about), encoding="utf-8")
             os.utime(description)  # when it was last used
         except OSError as error:
             close_environment(self.folder)
@@ -126,163 +115,3 @@ class Store:
 
     def _valid(self, value: Any) -> bool:
         return value is not None and len(value) == self.dtype.itemsize * int(np.prod(self.shape))
-
-
-def put(environment: Any, folder: Path, items: Sequence[tuple[bytes, bytes]]) -> None:
-    """Store values in one atomic commit.
-
-    Raises:
-        CacheError: The disk or the cache's limit is full; what was stored before stays.
-    """
-    import lmdb
-
-    try:
-        with environment.begin(write=True) as transaction:
-            for key, value in items:
-                transaction.put(key, value)
-    except lmdb.MapFullError:
-        raise CacheError(
-            f"{folder} has reached the cache's limit. Clear old features with `headstart cache --clear`, "
-            "or raise HEADSTART_CACHE_LIMIT."
-        ) from None
-    except (lmdb.Error, OSError) as error:
-        raise cache_unwritable(folder, error) from error
-
-
-def open_environment(folder: Path) -> Any:
-    """Open an LMDB environment; it may not be opened twice in one process, so openings are counted.
-
-    Raises:
-        CacheError: The folder cannot be written.
-    """
-    import lmdb
-
-    with _lock:
-        environment, users = _open_stores.get(folder, (None, 0))
-        if environment is None:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                environment = lmdb.open(
-                    str(folder), map_size=settings.cache_limit(), metasync=False, max_readers=512, max_spare_txns=8
-                )
-            except (lmdb.Error, OSError) as error:
-                raise CacheError(
-                    f"the feature cache {folder} cannot be opened: {error}. "
-                    "Set HEADSTART_CACHE to a folder that can be written."
-                ) from error
-        _open_stores[folder] = (environment, users + 1)
-        return environment
-
-
-def close_environment(folder: Path) -> None:
-    """Undo one `open_environment`."""
-    with _lock:
-        environment, users = _open_stores[folder]
-        if users > 1:
-            _open_stores[folder] = (environment, users - 1)
-        else:
-            environment.close()
-            del _open_stores[folder]
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
-@dataclass(frozen=True)
-class StoredSpace:
-    """One space of the cache: its folder, what it holds, its size in bytes and when it was last used (Unix time)."""
-
-    folder: Path
-    about: dict[str, Any]
-    size: int
-    last_used: float
-    entries: int
-
-
-def list_spaces() -> list[StoredSpace]:
-    """Return the spaces of the cache, the most recently used first."""
-    spaces = []
-    for description in (settings.cache_folder() / "features").glob("*/about.json"):
-        try:
-            about = json.loads(description.read_text(encoding="utf-8"))
-            with _opened(description.parent) as environment:
-                pages, state = environment.info()["last_pgno"] + 1, environment.stat()
-            size = pages * state["psize"]
-            spaces.append(StoredSpace(description.parent, about, size, description.stat().st_mtime, state["entries"]))
-        except (OSError, ValueError, CacheError):  # vanished, half written or damaged: `clear` removes it
-            continue
-    return sorted(spaces, key=lambda space: -space.last_used)
-
-
-@contextmanager
-def _opened(folder: Path) -> Iterator[Any]:
-    environment = open_environment(folder)
-    try:
-        yield environment
-    finally:
-        close_environment(folder)
-
-
-def other_sizes() -> dict[str, int]:
-    """Return the bytes of what is cached besides features and runs, by kind."""
-    return {kind: sum(map(_disk_size, (settings.cache_folder() / kind).glob("*"))) for kind in OTHERS}
-
-
-def clear(older_than_days: float = 0.0) -> int:
-    """Delete what is cached (all, or what was not used for some days) and return the bytes freed, about.
-
-    Runs, which are hours of work, are left: see `clear_runs`.
-    """
-    freed = 0
-    for kind in ("features", *OTHERS):
-        for path in (settings.cache_folder() / kind).glob("*"):
-            used = path / "about.json"
-            age = time.time() - (used if used.exists() else path).stat().st_mtime
-            if age >= older_than_days * 86400:
-                freed += _disk_size(path)
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    path.unlink(missing_ok=True)
-    return freed
-
-
-def _disk_size(path: Path) -> int:
-    """Return the bytes of a file or folder; of LMDB's sparse files, those that are used."""
-    total = 0
-    for file in [path] if path.is_file() else path.rglob("*"):
-        with suppress(OSError):  # vanished meanwhile
-            if file.is_file():
-                found = file.stat()
-                total += min(found.st_size, getattr(found, "st_blocks", found.st_size) * 512)
-    return total
-
-
-def room() -> int:
-    """Return how many bytes the limit leaves for features.
-
-    Runs and what else is cached are taken off, since they are not deleted to make room; spaces are, sooner or later.
-    """
-    others = sum(run.size for run in list_runs()) + sum(other_sizes().values())
-    return max(0, settings.cache_limit() - others)
-
-
-def make_room(needed: int, keep: Path) -> int:
-    """Delete the least recently used spaces until `needed` more bytes fit the limit; return the bytes freed.
-
-    The space in the folder `keep` and those used within the last hour are never deleted: another run may read them.
-    What would not fit even an empty cache costs no space its place.
-    """
-    spaces, most = list_spaces(), room()
-    excess = sum(space.size for space in spaces) + (needed if needed <= most else 0) - most
-    freed = 0
-    for space in reversed(spaces):
-        if freed >= excess:
-            break
-        if space.folder != keep and time.time() - space.last_used > IN_USE_SECONDS:
-            shutil.rmtree(space.folder, ignore_errors=True)
-            freed += space.size
-    return freed

@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from headstart.core import settings
 from headstart.core.errors import CacheError, cache_unwritable
 
 FILE = "checkpoint.pt"
 # Raise it when the meaning of a checkpoint, or what a step does, changes: older ones are then ignored.
 FORMAT = 2
-KEEP_DAYS = 30
 
 
-def run_folder(identity: dict[str, Any]) -> Path:
-    """Return the folder of a run's checkpoint in the cache; the same data and settings give the same folder."""
-    digest = hashlib.sha256(
-        json.dumps({**identity, "format": FORMAT}, sort_keys=True, default=str).encode()
-    ).hexdigest()[:24]
-    return _runs() / digest
+@dataclass(frozen=True)
+class Peek:
+    """What a checkpoint says of its run.
+
+    Attributes:
+        epoch, step: The next epoch, and the next step in it, both from 0.
+        precision: What it trains in, `float32` or `bfloat16`; None where that is not known.
+    """
+
+    epoch: int
+    step: int
+    precision: str | None
 
 
 def exists(folder: Path) -> bool:
@@ -38,22 +39,15 @@ def exists(folder: Path) -> bool:
     return (folder / FILE).is_file()
 
 
-def reached(folder: Path) -> tuple[int, int]:
-    """Return the next epoch and step, both from 0, of the checkpoint in the folder; zeros where none can be read."""
+def peek(folder: Path) -> Peek | None:
+    """Return how far the run of the checkpoint in the folder has come, without its tensors; None where none is read."""
     try:
-        run = torch.load(folder / FILE, weights_only=True, map_location="cpu", mmap=True)["run"]
-        return int(run["epoch"]), int(run["step_in_epoch"])
-    except Exception:  # there is none, or it is damaged: torch raises many kinds
-        return 0, 0
-
-
-def precision_of(folder: Path) -> str | None:
-    """Return the precision in which the run of the checkpoint in the folder trains; None where none can be read."""
-    try:
-        found = torch.load(folder / FILE, weights_only=True, map_location="cpu", mmap=True)["precision"]
+        found = torch.load(folder / FILE, weights_only=True, map_location="cpu", mmap=True)
+        run, precision = found["run"], found.get("precision")
+        known = precision if precision in ("float32", "bfloat16") else None
+        return Peek(int(run["epoch"]), int(run["step_in_epoch"]), known)
     except Exception:  # there is none, or it is damaged: torch raises many kinds
         return None
-    return found if found in ("float32", "bfloat16") else None
 
 
 def written(folder: Path) -> int:
@@ -108,30 +102,6 @@ def load(folder: Path) -> dict[str, Any] | None:
     return state
 
 
-def discard(folder: Path | None) -> None:
-    """Delete a run's checkpoint, which a run that is complete and saved needs no more."""
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def discard_old(days: float = KEEP_DAYS, keep: Path | None = None) -> None:
-    """Delete the checkpoints of runs that nobody has continued for some days, so that they do not fill the disk.
-
-    Args:
-        days: How many.
-        keep: The folder of a run that is about to go on, however old its checkpoint is.
-    """
-    for folder in _runs().glob("*"):
-        if folder == keep:
-            continue
-        try:
-            newest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-        except OSError:  # vanished meanwhile
-            continue
-        if time.time() - newest > days * 86_400:
-            discard(folder)
-
-
 @contextmanager
 def stop_between_steps() -> Iterator[Callable[[], bool]]:
     """Turn Ctrl-C and SIGTERM into a question that the loop asks between two steps: "should I stop?".
@@ -155,10 +125,6 @@ def stop_between_steps() -> Iterator[Callable[[], bool]]:
         for number, handler in old.items():
             # None: a handler that is not Python's, which Python cannot put back.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-def _runs() -> Path:
-    return settings.cache_folder() / "runs"
 
 
 def _refused(path: Path, reason: str) -> CacheError:

@@ -156,7 +156,8 @@ def train(
     resumed_at, saved_at = run.epoch if found else None, time.monotonic()
     # A run that begins anew takes the steps of an earlier one of the same identity, so the checkpoint of that one is
     # left until this one is further: whoever forgot to resume, and stops, has lost nothing.
-    ahead = (0, 0) if resume or folder is None else checkpoint.reached(folder)
+    earlier = None if resume or folder is None else checkpoint.peek(folder)
+    ahead = (earlier.epoch, earlier.step) if earlier else (0, 0)
 
     def save() -> None:
         nonlocal saved_at

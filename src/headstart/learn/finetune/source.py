@@ -18,6 +18,7 @@ from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.core.runtime import cores
 from headstart.learn.augment import Augmentation
+from headstart.learn.cache import room
 from headstart.learn.features.extract import (
     Features,
     FeatureSettings,
@@ -26,7 +27,6 @@ from headstart.learn.features.extract import (
     open_engine,
     see,
 )
-from headstart.learn.features.store import room
 
 if TYPE_CHECKING:
     from headstart.learn.features.engines import Engine

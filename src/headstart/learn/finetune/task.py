@@ -12,6 +12,7 @@ import torch
 
 from headstart.learn.features import extract
 from headstart.learn.features.extract import FeatureSettings
+from headstart.learn.finetune import checkpoint
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import Pictures
 from headstart.learn.finetune.unfreezing import Plan, frozen_tensors
@@ -83,6 +84,7 @@ def identity(task: Task) -> dict[str, Any]:
         "augmentation": task.how.augmentation.identity,
         "extract": extract.VERSION,
         "faster": faster.VERSION,
+        "format": checkpoint.FORMAT,
         "settings": settings,
         "class_weight": task.class_weight,
         "seed": task.seed,
@@ -93,7 +95,8 @@ def identity(task: Task) -> dict[str, Any]:
 def network_identity(task: Task) -> dict[str, Any]:
     """Return what the speed of a step depends on, but for the batch."""
     names = (task.backbone.name, task.backbone.preprocessing.image_size, task.layers.cut, task.backbone.pooling)
-    return {"network": names, "faster": faster.VERSION, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    versions = {"faster": faster.VERSION, "format": checkpoint.FORMAT, "torch": torch.__version__}
+    return {"network": names, "threads": torch.get_num_threads(), **versions}
 
 
 def _digest(prepared: Prepared, rows: Sequence[int] | np.ndarray) -> str:

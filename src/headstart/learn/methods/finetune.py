@@ -103,7 +103,7 @@ def fit_finetune(
     how = choose_views(how, int(settings.epochs or 1), pixels=layers.cut == backbone.stages[0], progress=progress)
     device = torch.device(choose_device(how.device))
     task = Task(prepared, backbone, layers, head, start, start_views, how, settings, class_weight, seed, device)
-    folder = checkpoint.run_folder(identity(task))
+    folder = runs.folder_of(identity(task))
     about = {"data": Path(prepared.dataset.source).name, "backbone": backbone.name, "cut": layers.cut}
     begun, earlier = resume and checkpoint.exists(folder), checkpoint.written(folder)
     try:
@@ -127,7 +127,8 @@ def fit_finetune(
 def _tell_of_unfinished(folder: Path, epochs: int, progress: Progress) -> None:
     """Say that there is a checkpoint which nobody has asked to resume; the loop leaves it until it is further."""
     if checkpoint.exists(folder):
-        epoch, _ = checkpoint.reached(folder)
+        found = checkpoint.peek(folder)
+        epoch = found.epoch if found else 0
         where = f"in epoch {epoch + 1} of {epochs}" if epoch < epochs else "after the last epoch"
         progress.note(
             f"An earlier run of the same pictures and settings ended {where}, unfinished: --resume (resume=True) "
@@ -171,10 +172,10 @@ def finetune(task: Task, folder: Path, resume: bool, progress: Progress, on_epoc
         TrainingError: The loss explodes or memory is short.
         CacheError: The checkpoint cannot be read or written.
     """
-    checkpoint.discard_old(keep=folder)
-    if resume and (known := checkpoint.precision_of(folder)):
+    runs.discard_old(keep=folder)
+    if resume and (found := checkpoint.peek(folder)) and found.precision:
         # What a trial found may have been cleared from the cache meanwhile, and another may find otherwise.
-        task = replace(task, settings=replace(task.settings, precision=known))
+        task = replace(task, settings=replace(task.settings, precision=found.precision))
     before = copy.deepcopy(task.backbone.network).cpu()
     frozen = hash_tensors(task.frozen())
     try:
@@ -253,7 +254,7 @@ def make_job(task: Task, progress: Progress) -> tuple[Job, TrainingSettings]:
     if settings.cutmix and not has_rectangles(sample.ndim):
         progress.note(f"CutMix needs maps, and the inputs of {layers.cut} are tokens: it is off. mixup works there.")
     faster.speed_up(network, as_inputs(sample[:1], device))
-    name = checkpoint.run_folder({**network_identity(task), "batch": sample.shape}).name
+    name = runs.name_of({**network_identity(task), "batch": sample.shape})
     return job, replace(settings, precision=precision.choose(settings.precision, network, sample, device, name))
 
 
