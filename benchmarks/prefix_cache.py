@@ -101,8 +101,8 @@ def every_epoch(train, validation, backbone, how, cut, progress) -> tuple[EveryE
 
     def source(pictures, views: int) -> EveryEpoch:
         seen = [
-            see(path, digest, list(range(views)), backbone, how)
-            for path, digest in zip(pictures.paths, pictures.digests, strict=True)
+            see(picture, digest, list(range(views)), backbone, how)
+            for picture, digest in zip(pictures.items, pictures.digests, strict=True)
         ]
         return EveryEpoch(np.array(seen), engine, views)
 

@@ -41,12 +41,12 @@ def measure(data: Path, effort: Effort = FULL) -> list[Row]:
 def one_round(files: list[str], backbone, batches: int) -> tuple[float, float, float, float, float]:
     """Measure everything once, one after the other, so that each ratio is of one moment of the machine."""
     from headstart.core import images
-    from headstart.core.digests import of_picture
     from headstart.core.pipeline import map_ordered
     from headstart.core.progress import Progress
     from headstart.core.runtime import cores
     from headstart.learn.features.engines import OpenVINOEngine, choose_precision, graph_file
     from headstart.learn.features.extract import BATCH_SIZE, extract, graph_identity
+    from headstart.learn.features.pictures import Pictures
 
     load = backbone.preprocessing.load
     with ThreadPoolExecutor(cores()) as pool:
@@ -65,12 +65,12 @@ def one_round(files: list[str], backbone, batches: int) -> tuple[float, float, f
         pass
     alone = batches * BATCH_SIZE / (time.perf_counter() - start)
 
-    digests = [of_picture(path) for path in files]
+    pictures = Pictures.of(files)
     progress = Progress()
     with empty_cache():
         graph_file(backbone.network, graph_identity(backbone, None), backbone.preprocessing.image_size)
-        extract(files, backbone, digests=digests, progress=progress)
-    pipeline = len(set(digests)) / progress.seconds["extract"]
+        extract(pictures, backbone, progress=progress)
+    pipeline = len(set(pictures.digests)) / progress.seconds["extract"]
     bound = 1 / (1 / alone + 1 / decode)
     return alone, decode, pipeline, plain_loop(files[::4], backbone.preprocessing), bound
 

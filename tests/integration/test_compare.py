@@ -87,7 +87,7 @@ def test_the_figures_are_those_of_an_own_cross_validation(pictures, found) -> No
     prepared = prepare(pictures, seed=3)
     rows = np.array(sorted(prepared.training_rows()))
     backbone = load_backbone("efficientnet_lite0")
-    x = extract([prepared.dataset.paths[row] for row in rows], backbone, digests=[prepared.digests[r] for r in rows])
+    x = extract([prepared.dataset.paths[row] for row in rows], backbone)
     features, y, units = x.read(), prepared.dataset.targets[rows], prepared.split.units[rows]
     place = {row: index for index, row in enumerate(rows.tolist())}
     for head in ("linear", "prototype"):

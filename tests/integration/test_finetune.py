@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from headstart import ImageClassifier
 from headstart.core import settings as environment
-from headstart.core.digests import of_picture
 from headstart.core.errors import CacheError, DataError, SettingError, TrainingError
 from headstart.core.progress import Progress
 from headstart.learn import augment
@@ -24,11 +23,12 @@ from headstart.learn.cache import clear
 from headstart.learn.features import extract as extraction
 from headstart.learn.features.engines import OpenVINOEngine, TorchEngine, graph_file
 from headstart.learn.features.extract import FeatureSettings
+from headstart.learn.features.pictures import Pictures
 from headstart.learn.finetune import estimate, loop, precision
 from headstart.learn.finetune import source as sources
 from headstart.learn.finetune.estimate import parse_seconds
 from headstart.learn.finetune.loss import scaled_weights
-from headstart.learn.finetune.source import CachedSource, LiveSource, Pictures, open_sources
+from headstart.learn.finetune.source import CachedSource, LiveSource, open_sources
 from headstart.learn.finetune.task import identity
 from headstart.learn.methods import finetune as method
 from headstart.networks import faster, load_backbone, prefix
@@ -52,8 +52,7 @@ def frozen(folder) -> ImageClassifier:
 
 @pytest.fixture
 def pictures(class_folders) -> Pictures:
-    paths = tuple(str(path) for path in sorted(class_folders(per_class=5).rglob("*.jpg")))
-    return Pictures(paths, tuple(of_picture(path) for path in paths))
+    return Pictures.of([str(path) for path in sorted(class_folders(per_class=5).rglob("*.jpg"))])
 
 
 @pytest.fixture
@@ -112,7 +111,7 @@ def test_pixels_are_the_views_and_validation_is_plain(pictures, lite0) -> None:
     how = FeatureSettings(views=2, augmentation=make_augmentation("strong"))
     train, validation = open_sources(pictures, pictures, lite0, how, lite0.stages[0], Progress())
     rows = [np.arange(4)]
-    plain = np.stack([lite0.preprocessing.load(Path(path).read_bytes()) for path in pictures.paths[:4]])
+    plain = np.stack([lite0.preprocessing.load(Path(path).read_bytes()) for path in pictures.items[:4]])
     assert train.kind == validation.kind == "pixels"
     for view in range(3):
         assert np.array_equal(next(iter(validation.batches(rows, view))), plain)
@@ -158,9 +157,9 @@ def test_a_precision_that_is_refused_is_refused_once(pictures, lite0, monkeypatc
 
 def test_a_picture_that_changes_while_training_is_named(pictures, lite0) -> None:
     train, _ = open_sources(pictures, pictures, lite0, FeatureSettings(), lite0.stages[0], Progress())
-    with open(pictures.paths[2], "ab") as file:
+    with open(pictures.items[2], "ab") as file:
         file.write(b"more")
-    with pytest.raises(DataError, match=f"{pictures.paths[2]} changed"):
+    with pytest.raises(DataError, match=f"{pictures.items[2]} changed"):
         list(train.batches([np.arange(4)], 0))
 
 

@@ -221,13 +221,13 @@ def test_a_foreign_folder_is_not_overwritten_and_nothing_is_computed(class_folde
 
 
 def test_a_picture_that_changes_during_the_run_is_named(class_folders, fresh_cache) -> None:
-    from headstart.core.digests import of_picture
     from headstart.learn.features.extract import extract
+    from headstart.learn.features.pictures import Pictures
     from headstart.networks import load_backbone
 
     files = [str(path) for path in sorted(class_folders(per_class=30).rglob("*.jpg"))]
-    digests = [of_picture(file) for file in files]
+    pictures = Pictures.of(files)
     with open(files[1], "ab") as file:
         file.write(b"more")
     with pytest.raises(DataError, match=f"{files[1]}.*changed"):
-        extract(files, load_backbone("efficientnet_lite0", image_size=64), digests=digests)
+        extract(pictures, load_backbone("efficientnet_lite0", image_size=64))

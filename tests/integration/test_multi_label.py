@@ -211,8 +211,7 @@ def test_heads_are_compared_by_the_mean_average_precision_of_an_own_cross_valida
     whole, _, picture = compared
     prepared = prepare(shapes / "lists.csv", several=SeveralLabels(), seed=0)
     rows = np.array(sorted(prepared.training_rows()))
-    paths, digests = [prepared.dataset.paths[row] for row in rows], [prepared.digests[row] for row in rows]
-    x = extract(paths, load_backbone("efficientnet_lite0"), digests=digests).read()
+    x = extract([prepared.dataset.paths[row] for row in rows], load_backbone("efficientnet_lite0")).read()
     y, units = prepared.dataset.targets[rows], prepared.split.units[rows]
     parts = cross_validation_folds(prepared.dataset, prepared.records, rows, folds=3, repeats=2, seed=0)
     assert not set(prepared.split.test) & set(np.concatenate([part for pair in parts for part in pair]))

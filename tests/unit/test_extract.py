@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import numpy as np
 import pytest
 from tiny_backbones import tiny_backbone
 
-from headstart.core.errors import SettingError
+from headstart.core import digests
+from headstart.core.errors import DataError, SettingError
 from headstart.core.progress import Progress
 from headstart.learn.features import engines, memory
 from headstart.learn.features import extract as extraction
 from headstart.learn.features.engines import TorchEngine
+from headstart.learn.features.pictures import Pictures
 from headstart.learn.features.transformer import extract_features
 
 
@@ -112,6 +115,28 @@ def test_features_that_are_all_cached_need_no_engine(tmp_path, fresh_cache, monk
     assert extraction.extract(pictures, backbone, how).computed == 3
     monkeypatch.setattr(extraction, "open_engine", lambda *arguments: pytest.fail("an engine was opened"))
     assert extraction.extract(pictures, backbone, how).computed == 0
+
+
+def test_pictures_bring_their_digests_and_some_of_them_theirs(tmp_path, fresh_cache, monkeypatch) -> None:
+    backbone = tiny_backbone("test_resnet", tmp_path)
+    listed = list(np.random.default_rng(0).integers(0, 256, (4, 40, 50, 3), np.uint8))
+    pictures = Pictures.of(listed)
+    assert list(pictures.digests) == [digests.of_picture(picture) for picture in listed]
+    how = extraction.FeatureSettings(precision="float32", device="cpu")
+    whole = extraction.extract(listed, backbone, how).read()
+    monkeypatch.setattr(digests, "of_picture", lambda picture: pytest.fail("a digest that is known was taken"))
+    some = pictures.some(np.array([3, 1]))
+    assert len(some) == 2
+    found = extraction.extract(some, backbone, how)
+    assert found.computed == 0
+    assert np.array_equal(found.read(), whole[[3, 1]])
+
+
+def test_pictures_that_cannot_be_read_are_told_together(tmp_path) -> None:
+    listed = [str(tmp_path / "none.jpg"), b"any bytes", np.zeros((2, 2), np.uint8)]
+    with pytest.raises(DataError, match=f"(?s){re.escape(listed[0])}: .*picture 2: .*uint8") as error:
+        Pictures.of(listed)
+    assert "picture 1" not in str(error.value)
 
 
 def test_features_that_memory_cannot_hold_are_refused_before_any_work(tmp_path, fresh_cache, monkeypatch) -> None:

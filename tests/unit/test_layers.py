@@ -96,9 +96,70 @@ def _lines_with_ray(text: str) -> Iterator[int]:
             yield token.start[0]
 
 
+def circles(layer: Path) -> list[str]:
+    """Return one line for each package of a layer to which its own imports lead back, by whatever way."""
+    imported: dict[str, dict[str, str]] = {}
+    parts = {path.name.removesuffix(".py") for path in layer.iterdir()}
+    for path in sorted(layer.rglob("*.py")):
+        where = path.relative_to(layer)
+        part = where.parts[0].removesuffix(".py")
+        package = ".".join(["headstart", layer.name, *where.parts[:-1]])
+        for name, _, line in imports(ast.parse(path.read_text(encoding="utf-8")), package):
+            other = name.removeprefix(f"headstart.{layer.name}.").split(".")[0]
+            if name.startswith(f"headstart.{layer.name}.") and other in parts - {part}:
+                imported.setdefault(part, {}).setdefault(other, f"{where}:{line}")
+    found = []
+    for package in sorted(path.name for path in layer.iterdir() if path.is_dir()):
+        ways = [[package]]
+        reached: set[str] = set()
+        for way in ways:  # grows meanwhile: the shortest ways come first
+            for other, where in imported.get(way[-1], {}).items():
+                if other == package:
+                    found.append(f"{where}: {' -> '.join([*way, other])}")
+                if other not in reached:
+                    reached.add(other)
+                    ways.append([*way, other])
+    return found
+
+
 def test_every_import_of_the_package_runs_towards_core() -> None:
     assert list(SOURCE.rglob("*.py")), f"no source in {SOURCE}"
     assert problems(SOURCE) == []
+
+
+def test_no_import_of_a_package_of_learn_leads_back_to_it() -> None:
+    assert circles(SOURCE / "learn") == []
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"a/x.py": "from headstart.learn.b import y", "b/y.py": "from headstart.learn import a"}, "a -> b -> a"),
+        ({"a/x.py": "from ..b import y", "b/y.py": "def f():\n    from headstart.learn.a import x"}, "b -> a -> b"),
+        (
+            {"a/x.py": "from headstart.learn import c", "c.py": "if TYPE_CHECKING:\n    import headstart.learn.a.x"},
+            "a -> c -> a",
+        ),
+        ({"a/x.py": "import headstart.learn.b.y", "b/y.py": "from headstart.learn.a.x import Y"}, "a -> b -> a"),
+    ],
+)
+def test_a_planted_circle_is_found(tmp_path: Path, files: dict[str, str], expected: str) -> None:
+    for name, text in files.items():
+        (tmp_path / "learn" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "learn" / name).write_text(text)
+    assert any(line.endswith(f": {expected}") for line in circles(tmp_path / "learn"))
+
+
+def test_packages_that_import_one_way_and_files_of_one_package_are_left_alone(tmp_path: Path) -> None:
+    for name, text in {
+        "a/x.py": "from headstart.learn.a import y\nfrom headstart.learn.b import z\nfrom headstart.learn import c",
+        "a/y.py": "from headstart.learn.a.x import X",
+        "b/z.py": "from headstart.core import errors\nfrom headstart.learn import c",
+        "c.py": "import numpy",
+    }.items():
+        (tmp_path / "learn" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "learn" / name).write_text(text)
+    assert circles(tmp_path / "learn") == []
 
 
 def test_every_file_of_the_package_is_in_a_known_layer() -> None:

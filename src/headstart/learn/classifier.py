@@ -28,8 +28,8 @@ from headstart.networks import catalog
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headstart.learn.methods.trained import Trained
     from headstart.learn.prepare import Prepared
+    from headstart.learn.trained import Trained
     from headstart.networks import Backbone
 
 DEFAULT_BUDGET = "2m"

@@ -26,8 +26,8 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import FeatureSettings, backbone_graph, extract
-from headstart.learn.methods.trained import Trained
 from headstart.learn.prepare import Prepared
+from headstart.learn.trained import Trained
 from headstart.networks import Backbone, tensor_hash
 from headstart.networks.export import Classifier
 from headstart.networks.novelty import NEIGHBOURS, Novelty, bank_size, choose_bank, held_out_scores
@@ -233,11 +233,10 @@ def _familiar(
     held_out = np.zeros(0, np.int64) if prepared.cross_validate else _some(split.validation, most, seed)
     rows = np.concatenate([learned, held_out])
     features = extract(
-        [prepared.dataset.paths[row] for row in rows],
+        prepared.pictures(rows),
         backbone,
         # What was refused for the head is not tried, and told, again.
         replace(how, views=1, precision=how.precision if tuned else trained.features["precision"]),
-        digests=[prepared.records[row].digest for row in rows],
         progress=progress,
     ).read()[:, 0]
     known, new = features[: len(learned)], features[len(learned) :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from headstart.core.progress import Progress
 from headstart.learn.audit import Record, audit, set_aside
 from headstart.learn.dataset import Dataset, read_dataset
+from headstart.learn.features.pictures import Pictures
 from headstart.learn.features.records import Records
 from headstart.learn.several import SeveralLabels
 from headstart.learn.shares import TEST_SIZE, VALIDATION_SIZE
@@ -46,6 +48,11 @@ class Prepared:
     def digests(self) -> list[str]:
         """The digest of each picture's bytes."""
         return [record.digest for record in self.records]
+
+    def pictures(self, rows: Sequence[int] | np.ndarray | None = None) -> Pictures:
+        """Return pictures with their digests, by their rows; None is all."""
+        everything = Pictures(self.dataset.paths, tuple(self.digests))
+        return everything if rows is None else everything.some(rows)
 
     def training_rows(self) -> list[int]:
         """Return the rows that the saved head is fitted on: all but the test pictures."""

@@ -30,8 +30,8 @@ from headstart.networks.export import Classifier, add_head, to_onnx
 from headstart.networks.layers import describe_layers
 
 if TYPE_CHECKING:
-    from headstart.learn.methods.trained import Trained
     from headstart.learn.prepare import Prepared
+    from headstart.learn.trained import Trained
     from headstart.networks import Backbone
 
 MAX_DIFFERENCE = 1e-4

@@ -11,7 +11,6 @@ from headstart.learn.compare.score import FINETUNE_REPEATS
 from headstart.learn.features.engines import choose_device
 from headstart.learn.finetune.estimate import seconds_needed
 from headstart.learn.finetune.settings import TrainingSettings, complete
-from headstart.learn.finetune.source import Pictures
 from headstart.learn.finetune.unfreezing import plan
 from headstart.learn.heads import make_head
 
@@ -55,7 +54,5 @@ def _seconds(seen: Extracted, choice: Choice) -> float:
     )
     settings = complete(TrainingSettings(), len(inside), backbone.stages)
     layers = plan(backbone, settings.unfreeze if settings.unfreeze is not None else "all")
-    pictures = ground.pictures
-    train = Pictures(*(tuple(values[row] for row in inside) for values in (pictures.paths, pictures.digests)))
-    device = torch.device(choose_device(seen.how.device))
+    train, device = ground.pictures.some(inside), torch.device(choose_device(seen.how.device))
     return seconds_needed(backbone, fitted.module, layers, settings, seen.how, train, device)

@@ -9,7 +9,7 @@ import numpy as np
 from headstart.core.errors import SettingError
 from headstart.core.progress import Progress
 from headstart.learn.features.extract import FeatureSettings
-from headstart.learn.finetune.source import Pictures
+from headstart.learn.features.pictures import Pictures
 from headstart.learn.listing import some
 from headstart.learn.prepare import Prepared
 from headstart.learn.split import cross_validation_folds
@@ -50,9 +50,8 @@ class Ground:
 
     @property
     def pictures(self) -> Pictures:
-        """Paths and digests of the pictures."""
-        dataset, records = self.prepared.dataset, self.prepared.records
-        return Pictures(tuple(dataset.paths[row] for row in self.rows), tuple(records[row].digest for row in self.rows))
+        """The pictures with their digests."""
+        return self.prepared.pictures(self.rows)
 
     @property
     def judged(self) -> np.ndarray:

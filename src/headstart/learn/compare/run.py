@@ -203,9 +203,9 @@ def _look(
 ) -> tuple[dict[str, np.ndarray], dict[str, BackboneFacts]]:
     """Return the features of all pictures, float32 `(n, 1, d)`, by backbone, and what each backbone costs."""
     pictures, found, networks = ground.pictures, {}, []
-    check_memory(len(pictures.paths), how.views, *(backbone.num_features for backbone in loaded.values()))
+    check_memory(len(pictures), how.views, *(backbone.num_features for backbone in loaded.values()))
     for name, backbone in loaded.items():
-        features = extract(pictures.paths, backbone, how, digests=pictures.digests, progress=progress)
+        features = extract(pictures, backbone, how, progress=progress)
         found[name] = features.read()
         # In the precision that was found fit for use, so that it need not be tried again.
         networks.append((backbone, replace(how, precision=features.precision)))

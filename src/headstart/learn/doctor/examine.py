@@ -148,7 +148,7 @@ def _features(prepared: Prepared, backbone: str, progress: Progress) -> np.ndarr
 
     network: Backbone = load_backbone(backbone)
     check_memory(len(prepared.dataset.paths), 1, network.num_features)
-    return extract(prepared.dataset.paths, network, digests=prepared.digests, progress=progress).read()[:, 0]
+    return extract(prepared.pictures(), network, progress=progress).read()[:, 0]
 
 
 def _several_labels(pictures: Pictures, probabilities: np.ndarray, doubted: np.ndarray) -> tuple[Suspect, ...]:

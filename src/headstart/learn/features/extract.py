@@ -15,7 +15,7 @@ import numpy as np
 
 from headstart.core import images as decoding
 from headstart.core import pictures as sources
-from headstart.core.digests import of_bytes, of_picture
+from headstart.core.digests import of_bytes
 from headstart.core.errors import DataError, ImageError
 from headstart.core.pictures import Picture
 from headstart.core.pipeline import chunked, map_ordered
@@ -26,6 +26,7 @@ from headstart.core.runtime import Precision
 from headstart.learn.augment import Augmentation, view_generator
 from headstart.learn.cache import make_room
 from headstart.learn.features.engines import Engine, choose_device, choose_engine, choose_precision, graph_file
+from headstart.learn.features.pictures import Pictures
 from headstart.learn.features.store import Store
 
 if TYPE_CHECKING:
@@ -87,21 +88,19 @@ class Features:
 
 
 def extract(
-    pictures: Sequence[Picture],
+    pictures: Pictures | Sequence[Picture],
     backbone: Backbone,
     how: FeatureSettings | None = None,
     *,
-    digests: Sequence[str] | None = None,
     cut: str | None = None,
     progress: Progress | None = None,
 ) -> Features:
     """Compute what is not cached yet, and return a handle on the features of all pictures.
 
     Args:
-        pictures: Paths, bytes, arrays or PIL images.
+        pictures: Paths, bytes, arrays or PIL images; or `Pictures`, where their digests are known.
         backbone: The frozen network and its preprocessing.
         how: Views, augmentation, device, precision.
-        digests: Of each picture's bytes, where they are known; a file that has changed since is an error.
         cut: A stage name: features are the activations just before it, instead of the network's output.
         progress: Is shown the pictures done.
 
@@ -114,8 +113,8 @@ def extract(
     device = choose_device(how.device)
     precision = choose_precision(how.precision, device)
     shape = network_shape(backbone, cut)
-    digests = digests or _digests(pictures)
-    keys = tuple(tuple(_key(d, view, how) for view in range(how.views)) for d in digests)
+    pictures = pictures if isinstance(pictures, Pictures) else Pictures.of(pictures)
+    keys = tuple(tuple(_key(digest, view, how) for view in range(how.views)) for digest in pictures.digests)
     engine: Engine | None = None
     store = _store(backbone, cut, precision, shape)
     work = _missing(store, keys)
@@ -127,7 +126,7 @@ def extract(
     if work:
         how = replace(how, precision=precision)
         # Checked on some of all pictures: which of them are missing must not decide.
-        engine, inaccurate = open_engine(pictures, backbone, how, cut, progress)
+        engine, inaccurate = open_engine(pictures.items, backbone, how, cut, progress)
         if engine.precision != precision:
             if inaccurate:
                 store.refuse()
@@ -136,7 +135,7 @@ def extract(
     if work and engine is not None:
         make_room(sum(map(len, work.values())) * int(np.prod(shape)) * 4, keep=store.folder)
         with progress.step("extract", len(work)) as update:
-            _compute(pictures, digests, keys, work, backbone, how, engine, store, update)
+            _compute(pictures, keys, work, backbone, how, engine, store, update)
     return Features(store, keys, precision, sum(map(len, work.values())), engine.name if engine else "cache")
 
 
@@ -150,22 +149,8 @@ def _tell_refusal(backbone: Backbone, progress: Progress) -> None:
         progress.note(note)
 
 
-def _digests(pictures: Sequence[Picture]) -> list[str]:
-    """Return all digests, or raise one DataError that names every picture without one."""
-    found, problems = [], []
-    for index, picture in enumerate(pictures):
-        try:
-            found.append(of_picture(picture))
-        except ImageError as error:
-            problems.append(f"{sources.name(picture, index)}: {error}")
-    if problems:
-        raise DataError("pictures cannot be read:\n  " + "\n  ".join(problems))
-    return found
-
-
 def _compute(
-    pictures: Sequence[Picture],
-    digests: Sequence[str],
+    pictures: Pictures,
     keys: Sequence[Sequence[bytes]],
     work: dict[int, list[int]],
     backbone: Backbone,
@@ -182,10 +167,10 @@ def _compute(
         names: list[bytes] = []
         for row in rows:
             try:
-                seen += see(pictures[row], digests[row], work[row], backbone, how)
+                seen += see(pictures.items[row], pictures.digests[row], work[row], backbone, how)
                 names += [keys[row][view] for view in work[row]]
             except ImageError as error:
-                problems.append(f"{sources.name(pictures[row], row)}: {error}")
+                problems.append(f"{sources.name(pictures.items[row], row)}: {error}")
         batches = [engine.run(np.stack(batch)) for batch in chunked(seen, BATCH_SIZE)]
         return list(zip(names, (row for batch in batches for row in batch), strict=True))
 

@@ -13,7 +13,7 @@ from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.learn.features.extract import FeatureSettings, open_engine, see
-from headstart.learn.finetune.source import Pictures
+from headstart.learn.features.pictures import Pictures
 from headstart.networks import Backbone
 
 ROUNDS, SECONDS, FEWEST, MOST = 3, 0.5, 8, 64
@@ -59,11 +59,10 @@ class _Trial:
     """A warm engine with its preprocessing, and how many pictures make a round of about half a second."""
 
     def __init__(self, pictures: Pictures, backbone: Backbone, how: FeatureSettings) -> None:
-        count = len(pictures.paths)
-        self._rows = np.linspace(0, count - 1, min(MOST, count)).astype(int).tolist()
+        self._rows = np.linspace(0, len(pictures) - 1, min(MOST, len(pictures))).astype(int).tolist()
         self._pictures, self._backbone, self._how = pictures, backbone, how
-        few = [pictures.paths[row] for row in self._rows[:BATCH_SIZE]]
-        self.engine, _ = open_engine(few, backbone, how, None, Progress())
+        few = pictures.some(self._rows[:BATCH_SIZE])
+        self.engine, _ = open_engine(few.items, backbone, how, None, Progress())
         # In whole batches for each worker, so that none waits for another.
         step = BATCH_SIZE * self.engine.workers
         wanted = min(MOST, max(FEWEST, self.rate(step) * SECONDS))
@@ -78,6 +77,6 @@ class _Trial:
         return count / (time.perf_counter() - start)
 
     def _run(self, rows: list[int]) -> None:
-        paths, digests = self._pictures.paths, self._pictures.digests
-        seen = [see(paths[row], digests[row], [0], self._backbone, self._how)[0] for row in rows]
+        items, digests = self._pictures.items, self._pictures.digests
+        seen = [see(items[row], digests[row], [0], self._backbone, self._how)[0] for row in rows]
         self.engine.run(np.stack(seen))

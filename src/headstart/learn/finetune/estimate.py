@@ -15,9 +15,10 @@ from headstart.core.errors import SettingError
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.learn.features.extract import FeatureSettings, open_engine
+from headstart.learn.features.pictures import Pictures
 from headstart.learn.finetune.precision import candidates, seconds_of_step
 from headstart.learn.finetune.settings import TrainingSettings
-from headstart.learn.finetune.source import LiveSource, Pictures
+from headstart.learn.finetune.source import LiveSource
 from headstart.learn.finetune.tensors import as_inputs, own_random_state
 from headstart.learn.finetune.unfreezing import Plan, apply_phase
 from headstart.networks import Backbone, faster, suffix
@@ -68,10 +69,10 @@ def seconds_needed(
     pixels = layers.cut == backbone.stages[0]
     engine = None
     if not pixels:
-        engine, _ = open_engine(train.paths[:BATCH_SIZE], trial, how, layers.cut, Progress())
+        engine, _ = open_engine(train.items[:BATCH_SIZE], trial, how, layers.cut, Progress())
     source = LiveSource(train, trial, how, engine)
     # No more than a batch: where a trial does not fit into memory, training does not either.
-    pictures = min(PICTURES, len(train.paths), max(2, settings.batch_size))
+    pictures = min(PICTURES, len(train), max(2, settings.batch_size))
     rows = np.array_split(np.arange(pictures), -(-PICTURES // BATCH_SIZE))
     rows = [part for part in rows if len(part)]
     once, inputs = float("inf"), np.empty(0)
@@ -87,4 +88,4 @@ def seconds_needed(
         training = min(seconds_of_step(network.train(), inputs, device, precision) for precision in choices)
     epochs = int(settings.epochs or 1)
     passes = epochs if pixels else how.views
-    return len(train.paths) / len(inputs) * (passes * once + epochs * training)
+    return len(train) / len(inputs) * (passes * once + epochs * training)

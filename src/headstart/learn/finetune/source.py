@@ -13,6 +13,7 @@ import numpy as np
 
 from headstart.core import settings
 from headstart.core.errors import CacheError, DataError, ImageError
+from headstart.core.pictures import name
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
@@ -27,6 +28,7 @@ from headstart.learn.features.extract import (
     open_engine,
     see,
 )
+from headstart.learn.features.pictures import Pictures
 
 if TYPE_CHECKING:
     from headstart.learn.features.engines import Engine
@@ -61,14 +63,6 @@ class Source(Protocol):
         Views are counted round: with v of them, `view` means `view % v`.
         """
         ...
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Paths, and the digests of the bytes there."""
-
-    paths: tuple[str, ...]
-    digests: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -123,11 +117,11 @@ class LiveSource:
         yield from map_ordered(load, rows, workers=workers)
 
     def _see(self, row: int, view: int) -> np.ndarray:
-        path, digest = self.pictures.paths[row], self.pictures.digests[row]
+        picture, digest = self.pictures.items[row], self.pictures.digests[row]
         try:
-            return see(path, digest, [view], self.backbone, self.how)[0]
+            return see(picture, digest, [view], self.backbone, self.how)[0]
         except ImageError as error:
-            raise DataError(f"{path} changed or became unreadable during the run: {error}") from None
+            raise DataError(f"{name(picture, row)} changed or became unreadable during the run: {error}") from None
 
 
 def choose_views(how: FeatureSettings, epochs: int, *, pixels: bool, progress: Progress) -> FeatureSettings:
@@ -167,13 +161,14 @@ def open_sources(
     plain = replace(how, views=1)
     if cut == backbone.stages[0]:
         return LiveSource(train, backbone, how, None), LiveSource(validation, backbone, plain, None)
-    needed = _bytes(backbone, cut, len(train.paths) * how.views + len(validation.paths))
+    needed = _bytes(backbone, cut, len(train) * how.views + len(validation))
     most = room()
     if needed <= most:
         try:
-            learned = _extract(train, backbone, how, cut, progress)
+            learned = extract(train, backbone, how, cut=cut, progress=progress)
             # A precision that was refused for the one is not tried, and told, again for the other.
-            judged = _extract(validation, backbone, replace(plain, precision=learned.precision), cut, progress)
+            alike = replace(plain, precision=learned.precision)
+            judged = extract(validation, backbone, alike, cut=cut, progress=progress)
             return CachedSource(learned, how.views), CachedSource(judged, 1)
         except CacheError as error:  # other activations of the same layers fill it, or the disk is full
             reason = str(error)
@@ -185,12 +180,8 @@ def open_sources(
         f"The activations below {cut} cannot be cached ({reason}): they are computed again in every epoch. "
         "Raise HEADSTART_CACHE_LIMIT or lower views to train faster."
     )
-    engine, _ = open_engine(train.paths, backbone, how, cut, progress)
+    engine, _ = open_engine(train.items, backbone, how, cut, progress)
     return LiveSource(train, backbone, how, engine), LiveSource(validation, backbone, plain, engine)
-
-
-def _extract(pictures: Pictures, backbone: Backbone, how: FeatureSettings, cut: str, progress: Progress) -> Features:
-    return extract(pictures.paths, backbone, how, digests=pictures.digests, cut=cut, progress=progress)
 
 
 def _bytes(backbone: Backbone, cut: str, arrays: int) -> int:

@@ -12,16 +12,16 @@ import torch
 
 from headstart.learn.features import extract
 from headstart.learn.features.extract import FeatureSettings
+from headstart.learn.features.pictures import Pictures
 from headstart.learn.finetune import checkpoint
 from headstart.learn.finetune.settings import TrainingSettings
-from headstart.learn.finetune.source import Pictures
 from headstart.learn.finetune.unfreezing import Plan, frozen_tensors
 from headstart.learn.heads import ClassWeight, Head
 from headstart.learn.prepare import Prepared
 from headstart.networks import Backbone, faster
 
 if TYPE_CHECKING:
-    from headstart.learn.methods.trained import Trained
+    from headstart.learn.trained import Trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,7 @@ class Task:
 
     def pictures(self, rows: np.ndarray) -> Pictures:
         """Return some of the pictures."""
-        dataset, records = self.prepared.dataset, self.prepared.records
-        return Pictures(tuple(dataset.paths[row] for row in rows), tuple(records[row].digest for row in rows))
+        return self.prepared.pictures(rows)
 
     def frozen(self) -> dict[str, torch.Tensor]:
         """Return the tensors that training must not change, by name."""

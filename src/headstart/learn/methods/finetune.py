@@ -41,8 +41,8 @@ from headstart.learn.finetune.tensors import as_inputs
 from headstart.learn.finetune.unfreezing import apply_phase, plan
 from headstart.learn.heads import ClassWeight, Head
 from headstart.learn.methods.frozen import fit_frozen
-from headstart.learn.methods.trained import Trained
 from headstart.learn.prepare import Prepared
+from headstart.learn.trained import Trained
 from headstart.networks import Backbone, faster, freeze, suffix
 from headstart.networks.export import ACTIVATIONS, Classifier
 from headstart.networks.freezing import hash_tensors

@@ -22,9 +22,9 @@ from headstart.learn.features.extract import FeatureSettings, backbone_graph, ex
 from headstart.learn.heads import ClassWeight, FittedHead, Head, SingleOutput
 from headstart.learn.heads.folds import deal_folds
 from headstart.learn.heads.threads import few_threads
-from headstart.learn.methods.trained import Trained
 from headstart.learn.prepare import Prepared
 from headstart.learn.split import cross_validation_folds
+from headstart.learn.trained import Trained
 from headstart.networks import Backbone
 from headstart.networks.export import ACTIVATIONS, Classifier
 
@@ -130,8 +130,7 @@ def fit_frozen(
     everything = np.arange(len(dataset.paths))
     rows = everything if prepared.cross_validate else np.concatenate([split.train, split.validation])
     paths = tuple(dataset.paths[row] for row in rows)
-    digests = [prepared.records[row].digest for row in rows]
-    features = extract(paths, backbone, how, digests=digests, progress=progress)
+    features = extract(prepared.pictures(rows), backbone, how, progress=progress)
     targets, units = dataset.targets[rows], split.units[rows]
     material = Material(features.read(), targets, units, paths, dataset.classes, dataset.activation, class_weight, seed)
     with progress.step("fit head"), few_threads(material.x):
