@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from exporting import labelled, write_pictures
 
 from headstart import ImageClassifier, load
 from headstart.cli import app
@@ -27,25 +28,17 @@ from headstart.use.exporters.eight_bits import PERHAPS_SEEN, UNSEEN, judge
 from headstart.use.exporters.write import export_model
 from headstart.use.serve.models import Models
 
-NAMES = ("dots", "stripes", "checks")
+NAMES = {"dots": "dots", "stripes": "stripes", "checks": "checks"}
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, make_picture) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for name in NAMES:
-        for index in range(14):
-            make_picture(folder / name / f"{index:03}.jpg", name, (96, 128), index)
-    return folder
+    return write_pictures(tmp_path_factory.mktemp("pictures"), make_picture, NAMES, each=14)
 
 
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory, make_picture) -> Path:
-    folder = tmp_path_factory.mktemp("unseen")
-    for name in NAMES:
-        for index in range(8):
-            make_picture(folder / name / f"{index:03}.jpg", name, (96, 128), 500 + index)
-    return folder
+    return write_pictures(tmp_path_factory.mktemp("unseen"), make_picture, NAMES, each=8, first=500)
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +66,6 @@ def predictor(model) -> Predictor:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch) -> None:
     monkeypatch.setattr(eight_bits, "pictures_per_second", lambda *arguments, **options: [1.0, 2.0])
-
-
-def labelled(predictor: Predictor, *folders: Path) -> Data:
-    paths = sorted(str(path) for folder in folders for path in folder.rglob("*.jpg"))
-    return Data(paths, np.array([predictor.classes.index(Path(path).parent.name) for path in paths]))
 
 
 def share(true: np.ndarray) -> dict[str, float]:

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from exporting import write_pictures
 from odd_pictures import odd_pictures
 from packaging.requirements import Requirement
 
@@ -27,7 +28,6 @@ from headstart.core.errors import ExportError, ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.use.exporters import EXPORTERS, exporter, to_bundle
 from headstart.use.exporters.contract import How
-from headstart.use.exporters.data import Data
 from headstart.use.exporters.odd import ordinary_pictures
 from headstart.use.exporters.proof import TOLERANCES, Tolerance, prove
 from headstart.use.exporters.write import export_model
@@ -39,20 +39,12 @@ NAMES = {"dots": "dots", "stripes": 'stripes "é<&>', "checks": "checks"}
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, make_picture) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    for kind, name in NAMES.items():
-        for index in range(14):
-            make_picture(folder / name / f"{index:03}.jpg", kind, (96, 128), index)
-    return folder
+    return write_pictures(tmp_path_factory.mktemp("pictures"), make_picture, NAMES, each=14)
 
 
 @pytest.fixture(scope="module")
 def unseen(tmp_path_factory, make_picture) -> Path:
-    folder = tmp_path_factory.mktemp("unseen")
-    for kind, name in NAMES.items():
-        for index in range(8):
-            make_picture(folder / name / f"{index:03}.jpg", kind, (96, 128), 500 + index)
-    return folder
+    return write_pictures(tmp_path_factory.mktemp("unseen"), make_picture, NAMES, each=8, first=500)
 
 
 @pytest.fixture(scope="module")
@@ -65,11 +57,6 @@ def model(tmp_path_factory, pictures) -> Path:
 @pytest.fixture
 def predictor(model) -> Predictor:
     return load(model)
-
-
-def labelled(predictor: Predictor, *folders: Path) -> Data:
-    paths = sorted(str(path) for folder in folders for path in folder.rglob("*.jpg"))
-    return Data(paths, np.array([predictor.classes.index(Path(path).parent.name) for path in paths]))
 
 
 def skip_where_missing(form: str) -> None:
