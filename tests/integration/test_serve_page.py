@@ -12,7 +12,8 @@ import pytest
 from browsing import asked_of_others, open_page
 from odd_pictures import encoded
 from PIL import Image
-from serving import serve_command, write_model
+from serving import serve_command
+from tiny_models import write_model
 
 from headstart.core import artifact, images
 from headstart.core.preprocessing import Preprocessing

@@ -23,7 +23,9 @@ import pytest
 from odd_pictures import encoded, gradient
 from packaging.requirements import Requirement
 from PIL import Image
-from serving import serve_command, until, write_model
+from serving import serve_command
+from tiny_models import write_model
+from waiting import until
 
 PICTURE = encoded(Image.fromarray(gradient()), "JPEG")
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ import shutil
 import zipfile
 
 import pytest
-from serving import write_model
+from tiny_models import write_model
 
 from headstart import load
 from headstart.core.errors import ModelError

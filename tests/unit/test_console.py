@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from serving import write_model
+from tiny_models import write_model
 
 from headstart.cli import app, main
 from headstart.cli.console import ConsoleProgress, show, show_prose, table

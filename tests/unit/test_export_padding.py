@@ -79,7 +79,7 @@ def test_other_padding_stays(other: dict) -> None:
 
 
 def test_a_network_with_computed_padding_is_the_same_and_has_none_left(tmp_path: Path) -> None:
-    from serving import CLASSES
+    from tiny_models import CLASSES
 
     from headstart.core.preprocessing import Preprocessing
     from headstart.learn.save import write_network

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from serving import write_model
+from tiny_models import write_model
 
 from headstart import load
 from headstart.cli.export import command

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from odd_pictures import gradient, odd_pictures
+from tiny_models import CLASSES, TinyBackbone
 from torch import nn
 
 from headstart.core import artifact
@@ -16,19 +17,7 @@ from headstart.core.preprocessing import Preprocessing
 from headstart.learn.save import write_network
 from headstart.networks.export import Classifier
 
-CLASSES = ("ant", "bee", "wasp")
 PREPROCESSING = Preprocessing((32, 32))
-
-
-class TinyBackbone(nn.Module):
-    """uint8 `(n, 32, 32, 3)` -> `(n, 8)`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.convolution = nn.Conv2d(3, 8, 5, stride=4)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.relu(self.convolution(images.permute(0, 3, 1, 2).float() / 127.5 - 1)).mean((2, 3))
 
 
 @pytest.fixture(scope="module")

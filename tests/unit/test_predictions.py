@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serving import write_model
+from tiny_models import write_model
 
 from headstart.cli.predictions import write
 from headstart.core.answers import Thresholds

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,8 @@ import pytest
 from click.testing import CliRunner
 from odd_pictures import encoded, gradient
 from PIL import Image
-from serving import CLASSES, write_model
+from tiny_models import CLASSES, write_model
+from waiting import until
 
 from headstart.cli.predict import command
 from headstart.core import artifact
@@ -69,13 +70,6 @@ def lines(out: Path) -> list[dict]:
     if out.suffix == ".csv":
         return list(csv.DictReader(text.splitlines()))
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])

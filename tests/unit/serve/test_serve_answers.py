@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from odd_pictures import encoded, gradient, odd_pictures
 from PIL import Image
-from serving import CLASSES, PICTURE, files, serving, write_model
+from serving import PICTURE, files, serving
+from tiny_models import CLASSES, write_model
 
 from headstart.core import artifact
 from headstart.core.predictor import Predictor

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from serving import PICTURE, files, serving, until
+from serving import PICTURE, files, serving
+from waiting import until
 
 
 def test_a_body_that_is_too_large_is_refused_before_the_rest_of_it_is_sent(model: Path) -> None:

@@ -21,7 +21,8 @@ import numpy as np
 import pytest
 from odd_pictures import encoded, gradient
 from PIL import Image
-from serving import PICTURE, files, serving, until, write_model
+from serving import PICTURE, files, serving
+from waiting import until
 
 from headstart.core import artifact
 from headstart.core.errors import SettingError
@@ -30,11 +31,6 @@ from headstart.core.runtime import Network
 from headstart.use.serve import heat
 from headstart.use.serve.limits import Limits
 from headstart.use.serve.pool import Pool, QueueFull
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "insects")
 
 
 @pytest.fixture

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from serving import CLASSES, serving, until, write_model
+from serving import serving
+from tiny_models import CLASSES, write_model
+from waiting import until
 
 from headstart.core import artifact
 from headstart.core.errors import ModelError, SettingError
@@ -21,11 +23,6 @@ from headstart.core.replacing import new_folder
 from headstart.use.exporters import exporter
 from headstart.use.exporters.contract import How
 from headstart.use.serve.models import Models
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "insects")
 
 
 def test_a_new_model_that_fails_in_an_unforeseen_way_is_refused_and_the_next_one_is_picked_up(
