@@ -68,7 +68,7 @@ def test_heat_maps_beyond_their_queue_are_503(model: Path, monkeypatch: pytest.M
     with serving(model) as client, ThreadPoolExecutor(2) as threads:
         four = files(*[("a.jpg", PICTURE)] * 4)
         sent = [threads.submit(client.post, "/predict?heat_map=true", files=four) for _ in range(2)]
-        until(lambda: client.app.state.service.heat._waiting == 8)
+        until(lambda: client.app.state.service.heat.waiting == 8)
         assert client.post("/predict?heat_map=true", content=PICTURE).status_code == 503
         assert client.post("/predict", content=PICTURE).status_code == 200
         opened.set()
@@ -97,7 +97,7 @@ def test_a_full_queue_is_503_with_retry_after_and_what_waited_is_answered(model:
         gate.clear()
         pool = client.app.state.service.pool
         sent = []
-        while not sent or pool.waiting < 4:
+        while not sent or pool.state().waiting < 4:
             sent.append(threads.submit(client.post, "/predict", content=PICTURE))
             time.sleep(0.02)
             assert len(sent) < 60
@@ -117,7 +117,7 @@ def test_pictures_of_several_requests_run_in_one_batch(model: Path, gate: thread
         gate.clear()
         service = client.app.state.service
         sent = [threads.submit(client.post, "/predict", content=PICTURE) for _ in range(16)]
-        until(lambda: service.pool.waiting >= 8)
+        until(lambda: service.pool.state().waiting >= 8)
         gate.set()
         assert {one.result().status_code for one in sent} == {200}
         batches = service.metrics.registry.get_sample_value("headstart_batch_pictures_count")
@@ -184,15 +184,16 @@ def test_pictures_of_clients_that_have_gone_are_not_computed_and_take_no_place(
 ) -> None:
     with serving(model, limits={"queue": 8, "files": 8}) as client, ThreadPoolExecutor(20) as threads:
         service = client.app.state.service
+        state = service.pool.state
         gate.clear()
-        busy = [threads.submit(client.post, "/predict", content=PICTURE) for _ in service.pool._threads]
-        until(lambda: len(service.pool._busy) == len(busy))
+        busy = [threads.submit(client.post, "/predict", content=PICTURE) for _ in range(state().threads)]
+        until(lambda: state().busy == len(busy))
         for _ in range(4):  # each fills the queue, and leaves it empty
-            leave(client, 8, lambda: service.pool.waiting == 8)
-            until(lambda: service.pool.waiting == 0)
+            leave(client, 8, lambda: state().waiting == 8)
+            until(lambda: state().waiting == 0)
         assert service.bodies.held == len(busy) * len(PICTURE)
         last = threads.submit(client.post, "/predict", content=PICTURE)
-        until(lambda: service.pool.waiting == 1)
+        until(lambda: state().waiting == 1)
         gate.set()
         assert {one.result().status_code for one in (*busy, last)} == {200}
         value = service.metrics.registry.get_sample_value
@@ -204,9 +205,9 @@ def test_pictures_whose_time_is_up_take_no_place(model: Path, gate: threading.Ev
     with serving(model, limits={"queue": 4, "files": 4, "seconds": 0.3}) as client:
         pool = client.app.state.service.pool
         gate.clear()
-        for _ in range(3 * len(pool._threads)):
+        for _ in range(3 * pool.state().threads):
             assert client.post("/predict", files=files(*[("a.jpg", PICTURE)] * 4)).status_code == 504
-        until(lambda: pool.waiting == 0)
+        until(lambda: pool.state().waiting == 0)
         gate.set()
 
 
@@ -231,8 +232,7 @@ def test_a_pool_that_is_closed_leaves_a_thread_that_does_not_end(model: Path, ga
         pool = Pool(2, 8, 10**7)
         gate.clear()
         (future,) = pool.submit(predictor, [PICTURE])
-        while not pool._busy:
-            await asyncio.sleep(0.005)
+        await come(lambda: pool.state().busy == 1)
         left = await asyncio.to_thread(pool.close, 0.1)
         gate.set()
         await future
@@ -266,19 +266,19 @@ def test_large_pictures_run_one_at_a_time_and_others_pass_them(model: Path, monk
     async def ask() -> None:
         pool = Pool(3, 20, 10**7)
         try:
-            held = pool.submit(predictor, [large, small, large, PICTURE, large])
+            first = pool.submit(predictor, [large])
+            await come(lambda: pool.state().large_runs)
+            held = pool.submit(predictor, [small, large, PICTURE, large])
             for _ in range(10):  # a JPEG of the same size is none of them: its decoder never holds it as a whole
                 (answer,) = await asyncio.gather(*pool.submit(predictor, [PICTURE]))
                 assert "probabilities" in answer
-            await asyncio.gather(held[1], held[3])
-            await come(lambda: pool.waiting == 2)
-            assert not any(held[index].done() for index in (0, 2, 4))
-            last = pool._large[-1].future  # which of the three ran first is chance
-            last.cancel()
-            await come(lambda: pool.waiting == 1)
+            await asyncio.gather(held[0], held[2])
+            await come(lambda: pool.state().waiting == 2)
+            assert not any(one.done() for one in (*first, held[1], held[3]))
+            held[3].cancel()
+            await come(lambda: pool.state().waiting == 1)
             opened.set()
-            others = [held[index] for index in (0, 2, 4) if held[index] is not last]
-            assert all("probabilities" in answer for answer in await asyncio.gather(*others))
+            assert all("probabilities" in answer for answer in await asyncio.gather(*first, held[1]))
         finally:
             opened.set()
             await asyncio.to_thread(pool.close, 30)
@@ -364,18 +364,18 @@ def test_large_pictures_leave_three_quarters_of_the_queue_to_others(
         return genuine(self, pictures, network)
 
     with serving(model, limits={"queue": 8, "files": 8}) as client, ThreadPoolExecutor(8) as threads:
-        pool = client.app.state.service.pool
+        state = client.app.state.service.pool.state
         monkeypatch.setattr(Predictor, "run", run)
         sent = [threads.submit(client.post, "/predict", content=large)]
-        until(lambda: pool._large_runs and pool.waiting == 0)
+        until(lambda: state().large_runs and state().waiting == 0)
         for waiting, several in ((1, 3), (2, 1)):  # where one of a request is refused, the others do not stay
             sent.append(threads.submit(client.post, "/predict", content=large))
-            until(lambda waiting=waiting: pool.waiting == waiting)
+            until(lambda waiting=waiting: state().waiting == waiting)
             refused = client.post("/predict", files=files(*[("a.png", large)] * several))
             assert refused.status_code == 503
             assert "large pictures" in refused.json()["error"]
             assert int(refused.headers["retry-after"]) >= 1
-            until(lambda waiting=waiting: pool.waiting == waiting)
+            until(lambda waiting=waiting: state().waiting == waiting)
         assert client.post("/predict", files=files(*[("a.jpg", PICTURE)] * 6)).status_code == 200
         opened.set()
         assert {one.result().status_code for one in sent} == {200}

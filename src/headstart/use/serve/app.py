@@ -112,7 +112,7 @@ def _say_open(app: FastAPI) -> None:
 @asynccontextmanager
 async def _running(service: Service, *, reload: bool) -> AsyncIterator[None]:
     service.pool = Pool(cores(), service.limits.queue, service.limits.pixels, service.metrics.batch.observe)
-    service.metrics.watch_queue(lambda: service.pool.waiting if service.pool else 0)
+    service.metrics.watch_queue(lambda: service.pool.state().waiting if service.pool else 0)
     _note_loaded(service)
     watching = asyncio.create_task(_watch_folders(service)) if reload else None
     try:
@@ -347,10 +347,10 @@ async def ready(request: Request) -> Response:
     A server that stops takes no more connections, so that nobody is told.
     """
     service = _service(request)
-    pool = _pool(service)
-    if not pool.alive:
+    state = _pool(service).state()
+    if not state.alive:
         raise Refused(503, "a thread of the server has died: restart it.", {"Retry-After": "1"})
-    if pool.longest > service.limits.seconds:
+    if state.longest > service.limits.seconds:
         raise Refused(
             503,
             f"a thread has been busy for more than {service.limits.seconds:g} s, longer than a request may take: "

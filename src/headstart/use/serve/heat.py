@@ -41,6 +41,11 @@ class Heat:
         self._closed = False
         self._waiting = 0
 
+    @property
+    def waiting(self) -> int:
+        """How many pictures have been asked for and not been answered, the one that is being drawn among them."""
+        return self._waiting
+
     async def draw(self, predictor: Predictor, pictures: Sequence[bytes]) -> list[str | None]:
         """Return each picture with the heat of its most probable class as a data URI; None where it is broken.
 

@@ -47,6 +47,27 @@ class Job:
     large: bool = False
 
 
+@dataclass(frozen=True)
+class PoolState:
+    """What a pool is doing at one moment.
+
+    Attributes:
+        threads: How many it has.
+        alive: Whether every one of them lives.
+        busy: How many are at work.
+        longest: For how many seconds the thread that has been busy longest has been so; 0 where none is.
+        waiting: Pictures that wait for a thread.
+        large_runs: Whether one of the threads works on a large picture.
+    """
+
+    threads: int
+    alive: bool
+    busy: int
+    longest: float
+    waiting: int
+    large_runs: bool
+
+
 class Pool:
     """Runs models on pictures; `submit` is called in the event loop, the work is done in threads.
 
@@ -79,25 +100,22 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    @property
-    def waiting(self) -> int:
-        """How many pictures wait for a thread."""
-        return len(self._waiting) + len(self._large)
-
-    @property
-    def alive(self) -> bool:
-        """Whether every thread lives."""
-        return all(thread.is_alive() for thread in self._threads)
-
-    @property
-    def longest(self) -> float:
-        """For how many seconds the thread that has been busy longest has been so; 0 where none is."""
-        begun = list(self._busy.values())
-        return time.monotonic() - min(begun) if begun else 0.0
+    def state(self) -> PoolState:
+        """Return what the pool is doing now."""
+        with self._changed:
+            now = time.monotonic()
+            return PoolState(
+                threads=len(self._threads),
+                alive=all(thread.is_alive() for thread in self._threads),
+                busy=len(self._busy),
+                longest=now - min(self._busy.values(), default=now),
+                waiting=self._places_taken(),
+                large_runs=self._large_runs,
+            )
 
     def check_room(self, pictures: int) -> None:
         """Raise QueueFull if not so many more pictures may wait."""
-        if self._closed or self.waiting + pictures > self._queue:
+        if self._closed or self._places_taken() + pictures > self._queue:
             raise QueueFull
 
     def submit(self, predictor: Predictor, pictures: Sequence[bytes]) -> list[asyncio.Future[Outputs | ImageError]]:
@@ -126,6 +144,9 @@ class Pool:
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
         return sum(thread.is_alive() for thread in self._threads)
+
+    def _places_taken(self) -> int:
+        return len(self._waiting) + len(self._large)
 
     def _forget(self, job: Job, future: asyncio.Future[Outputs | ImageError]) -> None:
         """Let go of a picture that nobody waits for any more, so that it takes no place and no memory."""
