@@ -26,7 +26,7 @@ from rows import Row, row
 import headstart
 from headstart.core.metrics import Evaluation
 from headstart.core.pictures import find_files
-from headstart.learn.methods import finetune
+from headstart.learn.methods import choice
 
 METHODS = {
     "frozen": {"method": "frozen"},
@@ -72,13 +72,13 @@ def over_seeds(data: Path, own: str, other: str, method: str, effort: Effort) ->
 def tuned_is_kept() -> Iterator[list[bool]]:
     """Keep every tuned network, whatever validation prefers, and hand over the list of what it preferred."""
     preferred: list[bool] = []
-    is_better = finetune.is_better
+    is_better = choice.is_better
 
     def note_and_keep(new: Evaluation, old: Evaluation) -> bool:
         preferred.append(is_better(new, old))
         return True
 
-    with patch.object(finetune, "is_better", note_and_keep):
+    with patch.object(choice, "is_better", note_and_keep):
         yield preferred
 
 

@@ -46,7 +46,7 @@ def measure(data: Path, effort: Effort = FULL) -> list[Row]:
                 settings["image_size"] = effort.side()
             with empty_cache():
                 cached.append(speed(data / "hymenoptera", settings, effort))
-                with patch("headstart.learn.methods.finetune.open_sources", every_epoch):
+                with patch("headstart.learn.finetune.job.open_sources", every_epoch):
                     plain.append(speed(data / "hymenoptera", settings, effort))
         note = f"prefix in torch: {precision}"
         rows += [

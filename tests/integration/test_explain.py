@@ -19,7 +19,7 @@ from headstart.core import artifact, digests
 from headstart.core.errors import DataError, ModelError, SettingError
 from headstart.core.preprocessing import resize
 from headstart.core.progress import Progress
-from headstart.learn.methods import finetune
+from headstart.learn.methods import choice
 from headstart.learn.similar import TrainingPictures
 from headstart.networks import load_network
 from headstart.use.explain import gradcam, occlusion
@@ -181,7 +181,7 @@ def test_after_fit_the_most_similar_training_pictures_come_from_the_cache(model,
 
 
 def test_a_fine_tuned_model_computes_its_own_features_once(data, tmp_path, fresh_cache, monkeypatch) -> None:
-    monkeypatch.setattr(finetune, "is_better", lambda new, old: True)
+    monkeypatch.setattr(choice, "is_better", lambda new, old: True)
     training = {"epochs": 1, "unfreeze": 4, "learning_rate": 0.01}
     ImageClassifier(method="finetune", image_size=64, training=training).fit(data, out=tmp_path / "model", finish=None)
     predictor = load(tmp_path / "model")

@@ -30,6 +30,7 @@ from headstart.learn.finetune.estimate import parse_seconds
 from headstart.learn.finetune.loss import scaled_weights
 from headstart.learn.finetune.source import CachedSource, LiveSource, open_sources
 from headstart.learn.finetune.task import identity
+from headstart.learn.methods import choice
 from headstart.learn.methods import finetune as method
 from headstart.networks import faster, load_backbone, prefix
 from headstart.networks.freezing import hash_tensors
@@ -204,8 +205,8 @@ def tuned(tmp_path_factory, make_picture) -> ImageClassifier:
         for index in range(25):
             make_picture(folder / "data" / kind / f"{index}.jpg", kind, (96, 128), index)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(method, "mcnemar", lambda *answers: (0.0, 0.01))
-        patch.setattr(method, "is_better", lambda new, old: True)
+        patch.setattr(choice, "mcnemar", lambda *answers: (0.0, 0.01))
+        patch.setattr(choice, "is_better", lambda new, old: True)
         training = {"epochs": 2, "unfreeze": 4, "batch_norm": "train", "learning_rate": 0.01}
         return fit(folder / "data", training, augmentation="flip", out=folder / "model", class_weight="balanced")
 
@@ -328,7 +329,7 @@ def test_the_frozen_start_is_what_method_frozen_makes_of_the_same_options(folder
         start = fit(folder, {"epochs": 5}, head="mlp", epochs=3, **options)
         alike = {name: value for name, value in options.items() if name != "unfreeze"}
         frozen = fit(folder, method="frozen", head="mlp", epochs=3, **alike)
-        seen.append((starts[-1].start_views, starts[-1].how.views))
+        seen.append((starts[-1].setup.features.views, starts[-1].course.features.views))
         assert (model_folder(start) / "model.onnx").read_bytes() == (model_folder(frozen) / "model.onnx").read_bytes()
     # Of the start, which has three epochs, and of training, which has five.
     assert seen == [(1, 1), (3, 3), (3, 4), (3, 5)]

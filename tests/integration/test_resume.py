@@ -21,9 +21,9 @@ import torch
 torch.set_num_threads(2)
 from headstart import ImageClassifier
 from headstart.core.progress import Progress
-from headstart.learn.methods import finetune
+from headstart.learn.methods import choice
 
-finetune.is_better = lambda new, old: True  # the fine-tuned weights are to be compared, however good they are
+choice.is_better = lambda new, old: True  # the fine-tuned weights are to be compared, however good they are
 
 class Printed(Progress):
     @contextmanager

@@ -509,11 +509,11 @@ def test_the_command_pins_what_trials_on_this_machine_chose(tmp_path: Path) -> N
     (tmp_path / "data").mkdir()
     defaults = ImageClassifier().get_params()
     given = {**defaults, "training": {"epochs": 3}}
-    for gain, words in (
+    for training, words in (
         (None, "--precision float32 --training epochs=3"),
-        ({"precision": "bfloat16"}, "--precision float32 --training epochs=3,precision=bfloat16"),
+        ("bfloat16", "--precision float32 --training epochs=3,precision=bfloat16"),
     ):
-        again = pinned(given, {"precision": "float32"}, gain)
+        again = pinned(given, "float32", training)
         assert command(again, defaults, str(tmp_path / "data")) == f"headstart fit data {words}"
 
 

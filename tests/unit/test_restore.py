@@ -17,7 +17,7 @@ from headstart import ImageClassifier, load
 from headstart.core import artifact
 from headstart.core.errors import ModelError
 from headstart.learn.heads import HEADS
-from headstart.learn.methods import finetune
+from headstart.learn.methods import choice
 from headstart.networks import load_network
 from headstart.networks.layers import AgainstZero, UnitNorm, build_layers, describe_layers
 
@@ -88,7 +88,7 @@ def test_other_poolings_and_crops_come_back_too(model, pictures) -> None:
 
 
 def test_a_fine_tuned_network_comes_back_as_it_was_trained(model, pictures, monkeypatch) -> None:
-    monkeypatch.setattr(finetune, "is_better", lambda new, old: True)
+    monkeypatch.setattr(choice, "is_better", lambda new, old: True)
     folder = model("test_resnet", method="finetune", unfreeze="all", training={"epochs": 2})
     assert artifact.read_description(folder)["method"] == "finetune"
     assert_same_answers(folder, pictures)

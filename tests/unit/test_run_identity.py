@@ -18,10 +18,11 @@ from headstart.learn.augment import Augmentation
 from headstart.learn.dataset import Dataset
 from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune.settings import TrainingSettings, complete
-from headstart.learn.finetune.task import Task, identity, network_identity
+from headstart.learn.finetune.task import Course, Task, identity, network_identity
 from headstart.learn.finetune.unfreezing import Phase, Plan
 from headstart.learn.heads import LinearHead
 from headstart.learn.prepare import Prepared
+from headstart.learn.setup import Setup
 from headstart.learn.split import Split
 from headstart.networks import Backbone
 from headstart.networks.weights import Weights
@@ -44,20 +45,10 @@ def task(**changes: Any) -> Task:
     backbone = Backbone("tiny", nn.Sequential(), stages, Preprocessing((32, 48)), 8, weights, None, "avg")
     settings = complete(TrainingSettings(epochs=3, learning_rate=0.01, ema=0.9), 3, stages)
     how = FeatureSettings(3, Augmentation(horizontal_flip=0.5), 7, "cpu", "float32")
-    given = {
-        "prepared": prepared,
-        "backbone": backbone,
-        "layers": Plan("blocks.1", (Phase(0, ("blocks_1.conv",)), Phase(2, ("blocks_1.conv", "blocks_1.bn"))), 3),
-        "head": LinearHead(C=2.0),
-        "start": None,
-        "start_views": 2,
-        "how": how,
-        "settings": settings,
-        "class_weight": "balanced",
-        "seed": 7,
-        "device": torch.device("cpu"),
-    }
-    return Task(**{**given, **changes})
+    layers = Plan("blocks.1", (Phase(0, ("blocks_1.conv",)), Phase(2, ("blocks_1.conv", "blocks_1.bn"))), 3)
+    given = {"settings": settings, "seed": 7, **changes}
+    setup = Setup(prepared, backbone, LinearHead(C=2.0), replace(how, views=2), "balanced", given["seed"])
+    return Task(setup, None, Course(layers, given["settings"], how, torch.device("cpu"), pixels=False))
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +66,6 @@ def test_a_trial_of_precision_has_the_name_that_it_had_in_earlier_versions() -> 
 
 
 def test_how_often_a_checkpoint_is_written_tells_no_run_from_another_and_a_seed_does() -> None:
-    often = replace(task().settings, checkpoint_seconds=1.0)
+    often = replace(task().course.settings, checkpoint_seconds=1.0)
     names = [runs.folder_of(identity(one)).name for one in (task(), task(settings=often), task(seed=8))]
     assert names[0] == names[1] != names[2]

@@ -35,19 +35,17 @@ def command(parameters: Mapping[str, Any], defaults: Mapping[str, Any], source: 
     return shlex.join(words)
 
 
-def pinned(
-    parameters: Mapping[str, Any], features: Mapping[str, Any], gain: Mapping[str, Any] | None
-) -> Mapping[str, Any]:
+def pinned(parameters: Mapping[str, Any], features: str, training: str | None) -> Mapping[str, Any]:
     """Return parameters with the precisions that were chosen by trials on this machine: a later trial may differ.
 
     Args:
         parameters: Of `ImageClassifier`.
-        features: What `model.json` says of how features were computed.
-        gain: What it says of fine-tuning, if that was tried.
+        features: Precision in which features were computed.
+        training: Precision of fine-tuning, if that was done.
     """
-    changed = {**parameters, "precision": features["precision"]}
-    if gain is not None:
-        changed["training"] = {**(parameters["training"] or {}), "precision": gain["precision"]}
+    changed = {**parameters, "precision": features}
+    if training is not None:
+        changed["training"] = {**(parameters["training"] or {}), "precision": training}
     return changed
 
 

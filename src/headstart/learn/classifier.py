@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headstart.learn.prepare import Prepared
+    from headstart.learn.setup import Setup
     from headstart.learn.trained import Trained
-    from headstart.networks import Backbone
 
 DEFAULT_BUDGET = "2m"
 OnEpoch = Callable[[dict[str, float]], None]
@@ -274,6 +274,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from headstart.learn.preview import crop_warning
         from headstart.learn.runs import discard
         from headstart.learn.save import save_model
+        from headstart.learn.setup import Setup
 
         with progress.step("load backbone"):
             backbone = parameters.open_backbone(self)
@@ -281,19 +282,19 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             progress.note(warning, report=True)
         for hint in parameters.hints(self):
             progress.note(hint)
-        # Fine-tuning reads its views in parts, but begins with a head on all of them.
-        views = parameters.feature_settings(self).views
-        check_memory(len(prepared.training_rows()), views, backbone.num_features)
-        trained = self._train(prepared, backbone, progress, resume, on_epoch)
-        confident = make_confident(
+        setup = Setup(
             prepared,
             backbone,
-            trained,
+            parameters.new_head(self),
             parameters.feature_settings(self),
-            coverage=self.coverage,
-            false_alarm_rate=self.false_alarm_rate,
+            class_weight=parameters.class_weight_by_index(self, prepared.dataset.classes),
             seed=self.seed,
-            progress=progress,
+        )
+        # Fine-tuning reads its views in parts, but begins with a head on all of them.
+        check_memory(len(prepared.training_rows()), setup.features.views, backbone.num_features)
+        trained = self._train(setup, progress, resume, on_epoch)
+        confident = make_confident(
+            setup, trained, coverage=self.coverage, false_alarm_rate=self.false_alarm_rate, progress=progress
         )
         trained, dataset = confident.trained, prepared.dataset
         given = (parameters.all_values(self), parameters.all_values(ImageClassifier()))
@@ -312,37 +313,23 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.seconds_ = dict(progress.seconds)
         self.notes_ = tuple(progress.notes)
 
-    def _train(
-        self, prepared: Prepared, backbone: Backbone, progress: Progress, resume: bool, on_epoch: OnEpoch | None
-    ) -> Trained:
+    def _train(self, setup: Setup, progress: Progress, resume: bool, on_epoch: OnEpoch | None) -> Trained:
         from headstart.learn.finetune.estimate import parse_seconds
-        from headstart.learn.methods.finetune import fit_finetune
+        from headstart.learn.methods.finetune import Limits, fit_finetune
         from headstart.learn.methods.frozen import fit_frozen
 
-        how = parameters.feature_settings(self)
-        class_weight = parameters.class_weight_by_index(self, prepared.dataset.classes)
         if self.method == "frozen":
-            return fit_frozen(
-                prepared,
-                backbone,
-                parameters.new_head(self),
-                how,
-                class_weight=class_weight,
-                seed=self.seed,
-                progress=progress,
-            )
+            return fit_frozen(setup, progress)
         budget = DEFAULT_BUDGET if self.budget is None and self.method == "auto" else self.budget
-        return fit_finetune(
-            prepared,
-            backbone,
-            parameters.new_head(self),
-            how,
-            parameters.training_settings(self),
-            class_weight=class_weight,
-            seed=self.seed,
+        limits = Limits(
             budget=None if budget is None else parse_seconds(budget),
             auto=self.method == "auto",
             views=None if self.views is None else int(self.views),
+        )
+        return fit_finetune(
+            setup,
+            parameters.training_settings(self),
+            limits=limits,
             resume=resume,
             progress=progress,
             on_epoch=on_epoch,

@@ -25,10 +25,10 @@ from headstart.core.metrics import mean_evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_device
-from headstart.learn.features.extract import FeatureSettings, backbone_graph, extract
-from headstart.learn.prepare import Prepared
+from headstart.learn.features.extract import backbone_graph, extract
+from headstart.learn.setup import Setup
 from headstart.learn.trained import Trained
-from headstart.networks import Backbone, tensor_hash
+from headstart.networks import tensor_hash
 from headstart.networks.export import Classifier
 from headstart.networks.novelty import NEIGHBOURS, Novelty, bank_size, choose_bank, held_out_scores
 
@@ -56,31 +56,22 @@ class Confident:
 
 
 def make_confident(
-    prepared: Prepared,
-    backbone: Backbone,
-    trained: Trained,
-    how: FeatureSettings,
-    *,
-    coverage: float,
-    false_alarm_rate: float,
-    seed: int,
-    progress: Progress,
+    setup: Setup, trained: Trained, *, coverage: float, false_alarm_rate: float, progress: Progress
 ) -> Confident:
     """Return the network with its temperature folded in and a bank of training pictures, and the thresholds.
 
     Args:
-        prepared: The pictures and their split.
-        backbone: As trained; its features of the training pictures make the bank.
+        setup: What was learned from and built on; the backbone is as trained, and its features of the training pictures
+            make the bank.
         trained: What was learned.
-        how: Device and precision of the features.
         coverage: Share of new pictures whose true class shall be in their prediction set.
         false_alarm_rate: Share of new pictures of the known classes that may be called unknown.
-        seed: Of the bank, and of the bootstrap.
         progress: Is shown the features that are computed.
     """
     told: dict[str, Any] = {"temperature": 1.0}
+    backbone, seed = setup.backbone, setup.seed
     temperature, judged_by = 1.0, trained.crossed or trained.held_out
-    if prepared.dataset.several_labels:
+    if setup.prepared.dataset.several_labels:
         trained, told = _with_thresholds(trained, judged_by, seed)
     elif judged_by is not None and len(judged_by.targets) >= MIN_FOR_TEMPERATURE:
         temperature = fit_temperature(judged_by.targets, judged_by.probabilities)
@@ -93,12 +84,12 @@ def make_confident(
             told["cross_validation"] = {"before": _over(trained.repeats, seed), "after": _over(cool.repeats, seed)}
         trained = cool
     head = cooled(trained.network.head, temperature)
-    if is_tuned(trained):  # other weights, so other features: they have a space of their own in the cache
+    if trained.tuned:  # other weights, so other features: they have a space of their own in the cache
         backbone = replace(backbone, weights=replace(backbone.weights, identity=tensor_hash(backbone.network)))
-        if choose_device(how.device) == "cpu":
+        if choose_device(setup.features.device) == "cpu":
             trained = replace(trained, graph=backbone_graph(backbone))
     with progress.step("novelty"):
-        bank, scores = _familiar(prepared, backbone, trained, how, seed, progress)
+        bank, scores = _familiar(replace(setup, backbone=backbone), trained, progress)
     told["novelty"] = {
         "neighbours": min(NEIGHBOURS, len(bank)),
         "bank": len(bank),
@@ -120,11 +111,6 @@ def looked_at(width: int, *, tuned: bool) -> int:
 def _some(rows: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Return at most so many of the rows, chosen by the seed, in order."""
     return rows if len(rows) <= count else np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
-
-
-def is_tuned(trained: Trained) -> bool:
-    """Whether the backbone is not the pretrained one any more."""
-    return bool(trained.gain and trained.gain["kept"])
 
 
 def cooled(head: nn.Module, temperature: float) -> nn.Module:
@@ -217,28 +203,24 @@ def _over(repeats: Sequence[Outcomes], seed: int) -> dict[str, float]:
     }
 
 
-def _familiar(
-    prepared: Prepared, backbone: Backbone, trained: Trained, how: FeatureSettings, seed: int, progress: Progress
-) -> tuple[np.ndarray, np.ndarray]:
+def _familiar(setup: Setup, trained: Trained, progress: Progress) -> tuple[np.ndarray, np.ndarray]:
     """Return the bank, float32 `(m, d)`, and the novelty of pictures of the known classes that are not in it.
 
     A frozen backbone has not learned from any picture: where the bank holds all training pictures, each of them is
     judged by the others (without its duplicates and its group) beside the validation pictures. A tuned one knows its
     training pictures better than new ones, so only the validation pictures count.
     """
-    split, tuned = prepared.split, is_tuned(trained)
+    prepared, tuned, seed = setup.prepared, trained.tuned, setup.seed
+    split = prepared.split
     learned = np.arange(len(prepared.records)) if prepared.cross_validate else split.train
-    most = looked_at(backbone.num_features, tuned=tuned)
+    most = looked_at(setup.backbone.num_features, tuned=tuned)
     learned = _some(learned, most, seed)
     held_out = np.zeros(0, np.int64) if prepared.cross_validate else _some(split.validation, most, seed)
-    rows = np.concatenate([learned, held_out])
-    features = extract(
-        prepared.pictures(rows),
-        backbone,
-        # What was refused for the head is not tried, and told, again.
-        replace(how, views=1, precision=how.precision if tuned else trained.features["precision"]),
-        progress=progress,
-    ).read()[:, 0]
+    pictures = prepared.pictures(np.concatenate([learned, held_out]))
+    # What was refused for the head is not tried, and told, again.
+    precision = setup.features.precision if tuned else trained.features["precision"]
+    how = replace(setup.features, views=1, precision=precision)
+    features = extract(pictures, setup.backbone, how, progress=progress).read()[:, 0]
     known, new = features[: len(learned)], features[len(learned) :]
     kept = choose_bank(known, bank_size(known.shape[1]), seed)
     bank = known[kept]

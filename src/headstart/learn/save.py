@@ -24,7 +24,7 @@ from headstart.core.preprocessing import Preprocessing
 from headstart.core.progress import Progress
 from headstart.core.text import short_name
 from headstart.learn.again import command, pinned
-from headstart.learn.confidence import Confident, describe_test, is_tuned
+from headstart.learn.confidence import Confident, describe_test
 from headstart.learn.curves import draw_curves
 from headstart.networks.export import Classifier, add_head, to_onnx
 from headstart.networks.layers import describe_layers
@@ -82,7 +82,9 @@ def save_model(
         tested = None if prepared.cross_validate else outcomes
         confidence = describe_test(confident.told, tested, confident.temperature, seed)
         description = describe(given, prepared, backbone, trained, figures, confidence)
-        description["command"] = command(pinned(given, trained.features, trained.gain), parameters[1], dataset.source)
+        in_training = None if trained.gain is None else trained.gain.precision
+        again = pinned(given, trained.features["precision"], in_training)
+        description["command"] = command(again, parameters[1], dataset.source)
         write_card(folder, description, figures)
         outcomes.write_csv(folder, dict(zip(dataset.paths, prepared.digests, strict=True)))
         if finish is not None:
@@ -91,7 +93,7 @@ def save_model(
                 made = (folder, description, predictor, figures, outcomes, trained.history)
                 finish(Finished(*made, prepared.set_aside, notes, network))
         artifact.write_description(folder, description)
-    if is_tuned(trained) and trained.graph is not None:
+    if trained.tuned and trained.graph is not None:
         trained.graph.unlink(missing_ok=True)  # no other fit has these weights
     return figures
 
@@ -232,7 +234,7 @@ def describe(
             "source": backbone.weights.source,
             "licence": backbone.weights.licence,
         },
-        "method": "finetune" if trained.gain and trained.gain["kept"] else "frozen",
+        "method": "finetune" if trained.tuned else "frozen",
         "head": {
             "name": parameters["head"],
             "chosen": trained.chosen,
@@ -254,7 +256,11 @@ def describe(
         },
         "features": trained.features,
         "confidence": confidence,
-        "finetuning": {"gain": trained.gain, "moved": list(trained.moved), "failed": trained.failed},
+        "finetuning": {
+            "gain": None if trained.gain is None else trained.gain.to_json(),
+            "moved": list(trained.moved),
+            "failed": trained.failed,
+        },
         "evaluated_by": "repeated cross-validation" if prepared.cross_validate else "test pictures",
         "repeats": len(trained.repeats) or None,
         "validation": as_json(trained.validation),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,38 @@ from torch import nn
 from headstart.core.metrics import Evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.networks.export import Classifier
+
+
+@dataclass(frozen=True)
+class Gain:
+    """What fine-tuning gained over the frozen start on the same validation pictures, and what proves it frozen below.
+
+    Attributes:
+        figure: Name of the figure by which one of the two was kept.
+        frozen, finetuned: The figure of each.
+        p: Of a paired test of the two.
+        n: Number of validation pictures.
+        kept: Whether the fine-tuned network is the one that was kept.
+        precision: What training computed in.
+        epochs: How many there were.
+        frozen_tensors: How many tensors of the backbone were not to change.
+        frozen_hash: The beginning of their hash, equal before training and after it.
+    """
+
+    figure: str
+    frozen: float
+    finetuned: float
+    p: float
+    n: int
+    kept: bool
+    precision: str
+    epochs: int
+    frozen_tensors: int
+    frozen_hash: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +64,7 @@ class Trained:
         start: The head as it was judged, fitted on the training pictures alone.
         graph: ONNX file of the backbone as it is in `network`, where the cache has it; None for a tuned one.
         moved: What fine-tuning moved how far, a row a stage and one for the head; empty where the frozen start is kept.
-        gain: What fine-tuning gained over the frozen start on validation, with a paired test; None without it.
+        gain: What fine-tuning gained; None without it.
         failed: Why fine-tuning, which was tried, came to nothing; None where it did not fail.
         run_folder: The checkpoint of fine-tuning, to be deleted once the model is saved; None without it.
         repeats: What was said in each repeat of cross-validation, of which `held_out` is the first; empty without it.
@@ -49,7 +81,12 @@ class Trained:
     start: nn.Module
     graph: Path | None = None
     moved: tuple[dict[str, Any], ...] = ()
-    gain: dict[str, Any] | None = None
+    gain: Gain | None = None
     failed: str | None = None
     run_folder: Path | None = None
     repeats: tuple[Outcomes, ...] = ()
+
+    @property
+    def tuned(self) -> bool:
+        """Whether the backbone is not the pretrained one any more."""
+        return self.gain is not None and self.gain.kept

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-
 from headstart.core.progress import Progress
 from headstart.learn.compare.comparison import Choice
 from headstart.learn.compare.ground import Extracted
 from headstart.learn.compare.score import FINETUNE_REPEATS
-from headstart.learn.features.engines import choose_device
 from headstart.learn.finetune.estimate import seconds_needed
-from headstart.learn.finetune.settings import TrainingSettings, complete
-from headstart.learn.finetune.unfreezing import plan
+from headstart.learn.finetune.settings import TrainingSettings
+from headstart.learn.finetune.task import make_course
 from headstart.learn.heads import make_head
 
 
@@ -52,7 +49,5 @@ def _seconds(seen: Extracted, choice: Choice) -> float:
     fitted = make_head(choice.head).fit(
         x[inside], ground.targets[inside], classes, groups=ground.units[inside], seed=ground.seed
     )
-    settings = complete(TrainingSettings(), len(inside), backbone.stages)
-    layers = plan(backbone, settings.unfreeze if settings.unfreeze is not None else "all")
-    train, device = ground.pictures.some(inside), torch.device(choose_device(seen.how.device))
-    return seconds_needed(backbone, fitted.module, layers, settings, seen.how, train, device)
+    course = make_course(backbone, TrainingSettings(), seen.how, len(inside))
+    return seconds_needed(backbone, fitted.module, course, ground.pictures.some(inside))

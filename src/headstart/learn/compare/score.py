@@ -34,6 +34,7 @@ from headstart.learn.methods.frozen import probabilities
 from headstart.learn.prepare import Prepared
 from headstart.learn.runs import discard
 from headstart.learn.save import write_network
+from headstart.learn.setup import Setup
 from headstart.networks import Backbone
 
 # Each fold of fine-tuning costs as much as a `fit`: one repeat.
@@ -119,7 +120,7 @@ def _finetuned_fold(
     network = replace(backbone, network=deepcopy(backbone.network))
     prepared = _prepared_fold(ground, inside, outside, fold)
     try:
-        trained = fit_finetune(prepared, network, head, how, TrainingSettings(), seed=ground.seed_of(fold))
+        trained = fit_finetune(Setup(prepared, network, head, how, seed=ground.seed_of(fold)), TrainingSettings())
     except KeyboardInterrupt:
         raise KeyboardInterrupt from None  # a comparison has no `--resume` to tell of
     paths = [prepared.dataset.paths[row] for row in prepared.split.test]
@@ -136,7 +137,7 @@ def _finetuned_fold(
         )
         named = predictor.predict_proba(paths)
     discard(trained.run_folder)
-    return Fold(named, _megabytes(trained.network), bool(trained.gain and trained.gain["kept"]))
+    return Fold(named, _megabytes(trained.network), trained.tuned)
 
 
 def _score(

@@ -14,13 +14,13 @@ from torch import nn
 from headstart.core.errors import SettingError
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
-from headstart.learn.features.extract import FeatureSettings, open_engine
+from headstart.learn.features.extract import open_engine
 from headstart.learn.features.pictures import Pictures
 from headstart.learn.finetune.precision import candidates, seconds_of_step
-from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import LiveSource
+from headstart.learn.finetune.task import Course
 from headstart.learn.finetune.tensors import as_inputs, own_random_state
-from headstart.learn.finetune.unfreezing import Plan, apply_phase
+from headstart.learn.finetune.unfreezing import apply_phase
 from headstart.networks import Backbone, faster, suffix
 
 PICTURES = 16
@@ -40,15 +40,7 @@ def parse_seconds(text: str | float) -> float:
     return float(match[1]) * _UNITS[match[2]]
 
 
-def seconds_needed(
-    backbone: Backbone,
-    head: nn.Module,
-    layers: Plan,
-    settings: TrainingSettings,
-    how: FeatureSettings,
-    train: Pictures,
-    device: torch.device,
-) -> float:
+def seconds_needed(backbone: Backbone, head: nn.Module, course: Course, train: Pictures) -> float:
     """Return about how long the prefix of all views, and the training above it, will take on the device.
 
     A few of the pictures are decoded, augmented and run through the engine of the prefix as the extraction will do
@@ -57,18 +49,15 @@ def seconds_needed(
     Args:
         backbone: Is not changed.
         head: Features -> logits; is not changed.
-        layers: Where the backbone is cut and what learns; measured is a step in which all of it does.
-        settings: Complete settings.
-        how: Views, augmentation, device and precision.
+        course: How training goes; measured is a step in which all learns that ever does.
         train: The training pictures.
-        device: Where training will be.
     """
     # On a copy, and silently: what the engine has to say is said when it is opened in earnest.
     trial = replace(backbone, network=copy.deepcopy(backbone.network))
+    how, layers, settings, device = course.features, course.layers, course.settings, course.device
     apply_phase(trial, layers.everything(), batch_norm=settings.batch_norm)
-    pixels = layers.cut == backbone.stages[0]
     engine = None
-    if not pixels:
+    if not course.pixels:
         engine, _ = open_engine(train.items[:BATCH_SIZE], trial, how, layers.cut, Progress())
     source = LiveSource(train, trial, how, engine)
     # No more than a batch: where a trial does not fit into memory, training does not either.
@@ -80,12 +69,11 @@ def seconds_needed(
         start = time.perf_counter()
         inputs = np.concatenate(list(source.batches(rows, how.views - 1)))
         once = min(once, time.perf_counter() - start)
-    upper = trial.network if pixels else suffix(trial, layers.cut)
+    upper = trial.network if course.pixels else suffix(trial, layers.cut)
     network = nn.Sequential(upper, copy.deepcopy(head)).to(device).to(memory_format=torch.channels_last)
     faster.speed_up(network, as_inputs(inputs[:1], device))
     with own_random_state():
         choices = candidates(settings.precision, device)
         training = min(seconds_of_step(network.train(), inputs, device, precision) for precision in choices)
-    epochs = int(settings.epochs or 1)
-    passes = epochs if pixels else how.views
-    return len(train) / len(inputs) * (passes * once + epochs * training)
+    passes = course.epochs if course.pixels else how.views
+    return len(train) / len(inputs) * (passes * once + course.epochs * training)

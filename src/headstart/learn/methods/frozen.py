@@ -18,14 +18,13 @@ from headstart.core.metrics import Evaluation, mean_evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_device
-from headstart.learn.features.extract import FeatureSettings, backbone_graph, extract
-from headstart.learn.heads import ClassWeight, FittedHead, Head, SingleOutput
+from headstart.learn.features.extract import backbone_graph, extract
+from headstart.learn.heads import FittedHead, Head, SingleOutput
 from headstart.learn.heads.folds import deal_folds
 from headstart.learn.heads.threads import few_threads
-from headstart.learn.prepare import Prepared
+from headstart.learn.setup import Setup
 from headstart.learn.split import cross_validation_folds
 from headstart.learn.trained import Trained
-from headstart.networks import Backbone
 from headstart.networks.export import ACTIVATIONS, Classifier
 
 FOLDS, REPEATS = 5, 5
@@ -36,27 +35,21 @@ MAX_CROSSED, MAX_CROSSED_EPOCHS = 5000, 1000
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """What heads are fitted on, and how.
+    """What heads are fitted on.
 
     Attributes:
-        x: Features, float32 `(n, v, d)`; the first of the v views is the plain picture.
-        y: Targets of the n pictures: int64 `(n,)`, or bool `(n, c)`.
+        setup: Where it is from, and how heads are fitted.
+        x: Features of n pictures, float32 `(n, v, d)`; the first of the v views is the plain picture.
+        y: Targets: int64 `(n,)`, or bool `(n, c)`.
         groups: int64 `(n,)`: pictures with the same number belong together.
         paths: Of the n pictures.
-        classes: c names.
-        activation: `softmax`, or `sigmoid` for several labels a picture.
-        class_weight: None, `balanced`, or a weight for each class index.
-        seed: Of everything that a head draws.
     """
 
+    setup: Setup
     x: np.ndarray
     y: np.ndarray
     groups: np.ndarray
     paths: tuple[str, ...]
-    classes: tuple[str, ...]
-    activation: str
-    class_weight: ClassWeight
-    seed: int
 
     def fit(
         self, head: Head, rows: np.ndarray, held_out: np.ndarray | None = None, seed: int | None = None
@@ -66,21 +59,21 @@ class Material:
         return head.fit(
             self.x[rows],
             self.y[rows],
-            len(self.classes),
+            len(self.setup.prepared.dataset.classes),
             groups=self.groups[rows],
-            class_weight=self.class_weight,
-            seed=self.seed if seed is None else seed,
+            class_weight=self.setup.class_weight,
+            seed=self.setup.seed if seed is None else seed,
             validation=pair,
         )
 
     def probabilities(self, fitted: FittedHead, rows: np.ndarray) -> np.ndarray:
         """Return what a head says of some of the pictures in their plain view, float32 `(rows, c)`."""
-        return probabilities(fitted.module, self.x[rows, 0], self.activation)
+        return probabilities(fitted.module, self.x[rows, 0], self.setup.prepared.dataset.activation)
 
     def outcomes(self, rows: np.ndarray, named: np.ndarray) -> Outcomes:
         """Return what was said of some of the pictures."""
         paths = tuple(self.paths[row] for row in rows)
-        return Outcomes(self.classes, paths, self.y[rows], named, units=self.groups[rows])
+        return Outcomes(self.setup.prepared.dataset.classes, paths, self.y[rows], named, units=self.groups[rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,43 +94,29 @@ class Judged:
     repeats: tuple[Outcomes, ...] = ()
 
 
-def fit_frozen(
-    prepared: Prepared,
-    backbone: Backbone,
-    head: Head,
-    how: FeatureSettings,
-    *,
-    class_weight: ClassWeight = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Trained:
+def fit_frozen(setup: Setup, progress: Progress | None = None) -> Trained:
     """Fit a head on the frozen backbone's features.
 
     Args:
-        prepared: The pictures and their split.
-        backbone: The frozen network.
-        head: The kind of head and its settings.
-        how: Views, augmentation, device and precision of the features.
-        class_weight: None, `balanced`, or a weight for each class index.
-        seed: Of everything the head draws.
+        setup: What is learned from, and what is built on.
         progress: Is shown the steps.
 
     Raises:
         DataError: The features cannot be learned from.
     """
     progress = progress or Progress()
+    prepared, backbone = setup.prepared, setup.backbone
     split, dataset = prepared.split, prepared.dataset
     everything = np.arange(len(dataset.paths))
     rows = everything if prepared.cross_validate else np.concatenate([split.train, split.validation])
     paths = tuple(dataset.paths[row] for row in rows)
-    features = extract(prepared.pictures(rows), backbone, how, progress=progress)
-    targets, units = dataset.targets[rows], split.units[rows]
-    material = Material(features.read(), targets, units, paths, dataset.classes, dataset.activation, class_weight, seed)
+    features = extract(prepared.pictures(rows), backbone, setup.features, progress=progress)
+    material = Material(setup, features.read(), dataset.targets[rows], split.units[rows], paths)
     with progress.step("fit head"), few_threads(material.x):
         if prepared.cross_validate:
-            judged = _fit_on_all(prepared, head, material)
+            judged = _fit_on_all(material)
         else:
-            judged = _fit_and_validate(head, material, np.arange(len(split.train)))
+            judged = _fit_and_validate(material, np.arange(len(split.train)))
     return Trained(
         network=Classifier(backbone.network, judged.final.module, activation=dataset.activation),
         chosen=judged.final.chosen,
@@ -149,7 +128,7 @@ def fit_frozen(
         crossed=judged.crossed,
         repeats=judged.repeats,
         start=judged.fitted.module,
-        graph=backbone_graph(backbone) if choose_device(how.device) == "cpu" else None,
+        graph=backbone_graph(backbone) if choose_device(setup.features.device) == "cpu" else None,
     )
 
 
@@ -167,27 +146,27 @@ def settle(head: Head, chosen: Mapping[str, Any]) -> Head:
     return replace(head, **{name: chosen[name] for name in open_ones if name in chosen})  # type: ignore[type-var]
 
 
-def _fit_and_validate(head: Head, material: Material, train: np.ndarray) -> Judged:
+def _fit_and_validate(material: Material, train: np.ndarray) -> Judged:
     """Fit on the training pictures, which come first, judge on the others, and fit again on all."""
-    everything = np.arange(len(material.paths))
+    head, everything = material.setup.head, np.arange(len(material.paths))
     held_out = everything[len(train) :]
     judged = said = crossed = None
     fitted = final = material.fit(head, train, held_out)
     if len(held_out):
         named = material.probabilities(fitted, held_out)
         said = material.outcomes(held_out, named)
-        judged = said.evaluate(material.seed)
+        judged = said.evaluate(material.setup.seed)
         final = material.fit(head, everything)
     if len(everything) <= (MAX_CROSSED_EPOCHS if fitted.history else MAX_CROSSED):
         crossed = _name_each_once(settle(head, fitted.chosen), material)
     return Judged(fitted, final, validation=judged, held_out=said, crossed=crossed)
 
 
-def _fit_on_all(prepared: Prepared, head: Head, material: Material) -> Judged:
+def _fit_on_all(material: Material) -> Judged:
     """Fit on all pictures, where they are too few to hold some out, and judge by cross-validation."""
-    repeats = _cross_validate(prepared, head, material)
-    figures = mean_evaluation([one.evaluate(material.seed) for one in repeats])
-    fitted = material.fit(head, np.arange(len(material.paths)))
+    repeats = _cross_validate(material)
+    figures = mean_evaluation([one.evaluate(material.setup.seed) for one in repeats])
+    fitted = material.fit(material.setup.head, np.arange(len(material.paths)))
     return Judged(
         fitted, fitted, cross_validation=figures, held_out=repeats[0], crossed=repeats[0], repeats=tuple(repeats)
     )
@@ -195,8 +174,8 @@ def _fit_on_all(prepared: Prepared, head: Head, material: Material) -> Judged:
 
 def _name_each_once(head: Head, material: Material) -> Outcomes:
     """Return what is said of the pictures that could be held out, by heads that had not seen them."""
-    folds = deal_folds(material.y, material.groups, FOLDS, material.seed)
-    named = np.zeros((len(material.y), len(material.classes)), np.float32)
+    folds = deal_folds(material.y, material.groups, FOLDS, material.setup.seed)
+    named = np.zeros((len(material.y), len(material.setup.prepared.dataset.classes)), np.float32)
     for fold in np.unique(folds[folds >= 0]):
         outside = np.flatnonzero(folds == fold)
         named[outside] = material.probabilities(material.fit(head, np.flatnonzero(folds != fold)), outside)
@@ -204,19 +183,19 @@ def _name_each_once(head: Head, material: Material) -> Outcomes:
     return material.outcomes(held_out, named[held_out])
 
 
-def _cross_validate(prepared: Prepared, head: Head, material: Material) -> list[Outcomes]:
+def _cross_validate(material: Material) -> list[Outcomes]:
     """Return what is said in each repeat of stratified cross-validation.
 
     Every repeat names every picture once, by a head that did not see it.
     """
-    y, seed = material.y, material.seed
-    everything = np.arange(len(y))
+    prepared, head, seed = material.setup.prepared, material.setup.head, material.setup.seed
+    everything = np.arange(len(material.y))
     folds = cross_validation_folds(
         prepared.dataset, prepared.records, everything, folds=FOLDS, repeats=REPEATS, seed=seed
     )
     per_repeat, said = len(folds) // REPEATS, []
     for repeat in range(REPEATS):
-        named = np.zeros((len(y), len(material.classes)), np.float32)
+        named = np.zeros((len(everything), len(prepared.dataset.classes)), np.float32)
         for inside, outside in folds[repeat * per_repeat : (repeat + 1) * per_repeat]:
             named[outside] = material.probabilities(material.fit(head, inside, seed=seed + repeat), outside)
         said.append(material.outcomes(everything, named))
