@@ -116,6 +116,25 @@ def test_of_a_part_of_a_network_the_features_at_the_end_are_judged(samples, fres
     assert (engine.name, progress.notes) == ("wrong", [])
 
 
+class FromElsewhere(nn.Sequential):
+    """Layers that get new parameters when they are moved to the processor, as those of a graphics card do."""
+
+    def to(self, *where: object, **how: object) -> FromElsewhere:
+        super().to(torch.float64)
+        super().to(torch.float32)
+        return super().to(*where, **how)
+
+
+def test_a_network_that_was_moved_for_the_check_can_be_loaded_into_and_trained(samples, fresh_cache) -> None:
+    network, rest = FromElsewhere(Mean()), FromElsewhere(nn.Linear(4, 2), nn.BatchNorm1d(2))
+    choose_engine(network, "moved", samples, "cpu", "float32", Progress(), rest)
+    for part in (network, rest):
+        part.load_state_dict({name: tensor.clone() for name, tensor in part.state_dict().items()})
+        part.train().requires_grad_(True)
+    rest(network(torch.from_numpy(samples))).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in (*network.parameters(), *rest.parameters()))
+
+
 # The contract of every engine: a small network of timm's on pictures that are not square.
 
 SIZE = (24, 40)

@@ -175,13 +175,15 @@ def choose_engine(
         rest: What follows the network, where that is a part: then the features at the end are what must agree. A map
             in the middle has many small numbers that rounding turns and that no feature notices.
     """
+    # Moved before inference mode: what is moved within it can never be trained again, nor loaded into.
+    network, rest = network.to("cpu").eval(), None if rest is None else rest.to("cpu").eval()
 
     def to_the_end(outputs: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return outputs if rest is None else np.asarray(rest.to("cpu").eval()(torch.from_numpy(outputs)).numpy())
+            return outputs if rest is None else np.asarray(rest(torch.from_numpy(outputs)).numpy())
 
     with torch.inference_mode():
-        reference = to_the_end(network.to("cpu").eval()(torch.from_numpy(samples)).numpy())
+        reference = to_the_end(network(torch.from_numpy(samples)).numpy())
     inaccurate = False
     make = ENGINES["openvino" if device == "cpu" else "torch"]
     tries: list[Precision] = ["bfloat16", "float32"] if precision == "bfloat16" else ["float32"]
