@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -27,13 +28,14 @@ from headstart.learn.features.pictures import Pictures
 from headstart.learn.finetune import estimate, loop, precision
 from headstart.learn.finetune import source as sources
 from headstart.learn.finetune.estimate import parse_seconds
+from headstart.learn.finetune.job import put_back
 from headstart.learn.finetune.loss import scaled_weights
 from headstart.learn.finetune.source import CachedSource, LiveSource, open_sources
 from headstart.learn.finetune.task import identity
 from headstart.learn.methods import choice
 from headstart.learn.methods import finetune as method
 from headstart.networks import faster, load_backbone, prefix
-from headstart.networks.freezing import hash_tensors
+from headstart.networks.freezing import hash_tensors, tensor_hash
 
 
 @pytest.fixture(scope="module")
@@ -385,6 +387,54 @@ def test_auto_that_failed_leaves_no_checkpoint_to_be_resumed_and_the_report_tell
     progress = fit_and_listen(folder)
     assert "Fine-tuning failed, and the frozen backbone is kept: the loss became nan." in progress.reported
     assert not list((fresh_cache / "runs").glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be …"),
+            "RuntimeError: CUDA error: an illegal memory access was encountered. Nobody foresaw that. Please report",
+        ),
+        (NotImplementedError("The operator 'aten::x' is not there."), "NotImplementedError: The operator 'aten::x' is"),
+        (ValueError("0 is no size"), "ValueError: 0 is no size. Nobody"),
+        (AssertionError(), "AssertionError: without a word. Nobody foresaw that. Please report it with all that the"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_auto_keeps_the_frozen_backbone_whatever_fails_and_says_how_to_report_it(
+    error: Exception, said: str, folder, frozen, fresh_cache, monkeypatch
+) -> None:
+    failing_after(6, monkeypatch, error)
+    kept = fit(folder, BURSTING, method="auto")
+    (note,) = [note for note in kept.notes_ if "failed" in note]
+    assert note.startswith(f"Fine-tuning failed, and the frozen backbone is kept: {said}")
+    assert "--method finetune" in note
+    assert json.loads((model_folder(kept) / "model.json").read_text())["finetuning"]["failed"] in note
+    assert all(torch.equal(tensor, weights(frozen)[name]) for name, tensor in weights(kept).items())
+    assert not list((fresh_cache / "runs").glob("*"))
+    failing_after(0, monkeypatch, error)
+    with pytest.raises(type(error)) as raised:
+        fit(folder, BURSTING)
+    assert raised.value is error
+
+
+@pytest.mark.parametrize(
+    "error", [SettingError("unfreeze."), DataError("a.jpg changed."), KeyboardInterrupt(), SystemExit(1)], ids=repr
+)
+def test_auto_ends_with_what_the_user_is_to_mend_or_has_asked_for(error, folder, fresh_cache, monkeypatch) -> None:
+    failing_after(0, monkeypatch, error)
+    with pytest.raises(type(error)) as raised:
+        fit_and_listen(folder)
+    assert raised.value is error
+
+
+def test_a_backbone_is_put_back_though_its_device_lets_nobody_touch_what_is_there(lite0) -> None:
+    before = copy.deepcopy(lite0.network)
+    lite0.network.to("meta")  # nothing can be copied from there, nor into it
+    put_back(lite0, before)
+    assert tensor_hash(lite0.network) == tensor_hash(load_backbone("efficientnet_lite0", image_size=64).network)
+    assert not any(parameter.requires_grad for parameter in lite0.network.parameters())
 
 
 def test_auto_that_fails_loses_nothing_of_an_earlier_run_that_was_further(folder, fresh_cache, monkeypatch) -> None:

@@ -10,7 +10,7 @@ import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headstart.core.errors import CacheError, TrainingError
+from headstart.core.errors import CacheError, HeadstartError, TrainingError
 from headstart.core.progress import Progress
 from headstart.learn import runs
 from headstart.learn.finetune import checkpoint
@@ -35,8 +35,9 @@ class Limits:
 
     Attributes:
         budget: Seconds that training may take by estimate, else the frozen backbone is kept; None is no limit.
-        auto: Whether fine-tuning that fails, of itself or for a checkpoint that cannot be written, is a note and the
-            frozen backbone kept, instead of an error; not where a checkpoint is resumed, which stays as it is.
+        auto: Whether fine-tuning that fails, of itself, for a checkpoint that cannot be written or for what nobody
+            foresaw, is a note and the frozen backbone kept, instead of an error; not where a checkpoint is resumed,
+            which stays as it is.
         views: Of each picture in training; None lets the cut and the epochs choose where there is augmentation.
     """
 
@@ -86,10 +87,10 @@ def fit_finetune(
             _tell_of_unfinished(folder, task.course.epochs, progress)
         with runs.held(folder, _about(task)):
             return finetune(task, folder, resume, progress, on_epoch)
-    except (TrainingError, CacheError) as error:
-        if not limits.auto or begun:
+    except Exception as error:
+        if begun or not (limits.auto and _may_be_left_out(error)):
             raise
-        why = without_checkpoint(error)
+        why = _why(error)
         progress.note(f"Fine-tuning failed, and the frozen backbone is kept: {why}", report=True)
         # A checkpoint of its own goes with the failure, or the next run would offer to resume it. That of an earlier
         # run, which was further, stays: memory or disk may suffice another time.
@@ -158,6 +159,22 @@ def _below_the_cut(course: Course, start: Trained, views: int | None, progress: 
     if start.features["precision"] == "float32":
         features = replace(features, precision="float32")
     return replace(course, features=choose_views(features, course.epochs, pixels=course.pixels, progress=progress))
+
+
+def _may_be_left_out(error: Exception) -> bool:
+    """Whether a model without fine-tuning is an answer; what was given, and became of the pictures, the user mends."""
+    return isinstance(error, (TrainingError, CacheError)) or not isinstance(error, HeadstartError)
+
+
+def _why(error: Exception) -> str:
+    """Return why fine-tuning failed; of what nobody foresaw its kind too, and how to report it."""
+    if isinstance(error, HeadstartError):
+        return without_checkpoint(error)
+    text = next(iter(str(error).strip().splitlines()), "without a word")[:200].rstrip(". ")
+    return (
+        f"{type(error).__name__}: {text}. Nobody foresaw that. Please report it with all that the same fit says with "
+        "--method finetune, which does not catch it."
+    )
 
 
 def _about(task: Task) -> dict[str, str | int]:
