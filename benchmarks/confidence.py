@@ -24,7 +24,6 @@ from harness import FULL, Effort, empty_cache
 from rows import Row, row
 
 import headstart
-from headstart.core.metrics import Evaluation
 from headstart.core.pictures import find_files
 from headstart.learn.methods import choice
 
@@ -74,7 +73,7 @@ def tuned_is_kept() -> Iterator[list[bool]]:
     preferred: list[bool] = []
     is_better = choice.is_better
 
-    def note_and_keep(new: Evaluation, old: Evaluation) -> bool:
+    def note_and_keep(new: choice.Score, old: choice.Score) -> bool:
         preferred.append(is_better(new, old))
         return True
 

@@ -207,7 +207,7 @@ def tuned(tmp_path_factory, make_picture) -> ImageClassifier:
         for index in range(25):
             make_picture(folder / "data" / kind / f"{index}.jpg", kind, (96, 128), index)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choice, "mcnemar", lambda *answers: (0.0, 0.01))
+        patch.setattr(choice, "paired_permutation", lambda *changes: 0.01)
         patch.setattr(choice, "is_better", lambda new, old: True)
         training = {"epochs": 2, "unfreeze": 4, "batch_norm": "train", "learning_rate": 0.01}
         return fit(folder / "data", training, augmentation="flip", out=folder / "model", class_weight="balanced")
@@ -247,10 +247,14 @@ def test_the_model_says_what_moved_how_far_and_what_it_gained(tuned) -> None:
     assert all((row["moved"] == 0) == row["untouched"] for row in table.values())
     gain = said["finetuning"]["gain"]
     assert set(gain) == {
-        "figure", "frozen", "finetuned", "p", "n", "kept", "precision", "epochs", "frozen_tensors", "frozen_hash",
+        "figure", "frozen", "finetuned", "p", "test", "n", "kept", "precision", "epochs",
+        "frozen_tensors", "frozen_hash",
     }  # fmt: skip
     assert said["head"]["chosen"]["unfreeze"] == 4
     (note,) = [note for note in tuned.notes_ if "p = 0.01" in note]
+    assert note.startswith("Fine-tuning: validation balanced accuracy ")  # class weights are balanced
+    assert gain["finetuned"] == pytest.approx(tuned.validation_.figures["balanced_accuracy"].value)
+    assert "(permutation p = 0.01: a real" in note
     assert "a real difference; the epoch was chosen on these pictures); the fine-tuned backbone is kept" in note
     assert list(tuned.history_.epoch) == [1, 2]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from headstart.core.errors import DataError
-from headstart.core.significance import corrected_t_test, fisher_exact, holm, mcnemar
+from headstart.core.significance import corrected_t_test, fisher_exact, holm, mcnemar, paired_permutation
 
 
 def test_without_the_correction_it_is_the_paired_t_test_of_scipy() -> None:
@@ -143,3 +143,32 @@ def test_a_paired_test_counts_units() -> None:
     assert mcnemar(a, b)[1] < 1e-4
     # A unit in which both win as often tells nothing.
     assert mcnemar(np.array([True, False]), np.array([False, True]), np.zeros(2, int)) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("n", "within"), [(2, 1e-12), (7, 1e-12), (13, 1e-12), (40, 0.02)])
+def test_the_permutation_test_agrees_with_scipy(n: int, within: float) -> None:
+    change = np.random.default_rng(n).normal(0.2, 0.5, n)
+    both = (np.zeros(n), change)
+    ways = {"permutation_type": "samples", "vectorized": True, "n_resamples": 20_000}
+    expected = stats.permutation_test(both, lambda a, b, axis: (b - a).sum(axis=axis), **ways)
+    # scipy doubles the smaller tail; ours is of the absolute sum, which turning all signs leaves as it is.
+    assert paired_permutation(change) == pytest.approx(expected.pvalue, abs=within)
+    assert paired_permutation(-change) == pytest.approx(paired_permutation(change), abs=within)
+
+
+@pytest.mark.parametrize(("better", "worse"), [(0, 0), (3, 0), (5, 2), (9, 4)])
+def test_where_all_changes_count_alike_it_is_the_exact_binomial_test(better: int, worse: int) -> None:
+    change = np.array([1.0] * better + [-1.0] * worse + [0.0] * 20)
+    expected = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
+    assert paired_permutation(change) == pytest.approx(expected)
+
+
+def test_pictures_that_belong_together_turn_as_one() -> None:
+    change, units = np.array([1.0, 2.0, -0.5, 1.0, 1.0, -1.0]), np.array([4, 4, 7, 7, 9, 9])
+    assert paired_permutation(change, units) == paired_permutation(np.array([3.0, 0.5])) == 0.5
+
+
+def test_a_permutation_test_of_no_difference_finds_one_in_about_five_percent() -> None:
+    rng = np.random.default_rng(2)
+    found = [paired_permutation(rng.choice([-3.0, -1.0, 1.0, 3.0], 12)) for _ in range(400)]
+    assert 0.02 < np.mean(np.array(found) <= 0.05) < 0.08

@@ -21,6 +21,7 @@ class Gain:
         figure: Name of the figure by which one of the two was kept.
         frozen, finetuned: The figure of each.
         p: Of a paired test of the two.
+        test: Its name.
         n: Number of validation pictures.
         kept: Whether the fine-tuned network is the one that was kept.
         precision: What training computed in.
@@ -33,6 +34,7 @@ class Gain:
     frozen: float
     finetuned: float
     p: float
+    test: str
     n: int
     kept: bool
     precision: str

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,11 +14,13 @@ from headstart.core.labels import paired_bootstrap
 from headstart.core.metrics import Evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
-from headstart.core.significance import mcnemar
+from headstart.core.significance import mcnemar, paired_permutation
 from headstart.learn.finetune.loop import Job, validation_logits
 from headstart.learn.finetune.moved import distances
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.task import Task
+from headstart.learn.heads import ClassWeight
+from headstart.learn.heads.base import class_weights
 from headstart.learn.trained import Gain, Trained
 from headstart.networks.export import ACTIVATIONS, Classifier
 
@@ -61,24 +64,26 @@ def choose(task: Task, before: nn.Module, tuned: Tuned, progress: Progress) -> T
         tuned: The trained network; both of its parts are on the processor.
         progress: Is told.
     """
-    start, backbone, seed = task.start, task.setup.backbone, task.setup.seed
+    start, backbone, class_weight, seed = task.start, task.setup.backbone, task.setup.class_weight, task.setup.seed
     assert start.validation is not None  # `fit_finetune` has made sure
     assert start.held_out is not None
-    new = tuned.said.evaluate(seed)
-    test, p = paired_test(start.held_out, tuned.said, seed)
+    judged = tuned.said.evaluate(seed)
+    old, new = score(start.held_out, start.validation, class_weight), score(tuned.said, judged, class_weight)
+    test, p = paired_test(start.held_out, tuned.said, class_weight, seed)
     gain = Gain(
-        figure=new.headline,
-        frozen=start.validation.figures[new.headline].value,
-        finetuned=new.figures[new.headline].value,
+        figure=new.figure,
+        frozen=old.value,
+        finetuned=new.value,
         p=p,
-        n=new.n,
-        kept=is_better(new, start.validation),
+        test=test,
+        n=judged.n,
+        kept=is_better(new, old),
         precision=tuned.settings.precision,
         epochs=len(tuned.history),
         frozen_tensors=tuned.frozen_tensors,
         frozen_hash=tuned.frozen_hash,
     )
-    progress.note(_told(gain, test))
+    progress.note(_told(gain))
     history = (*_of_stage("head", start.history), *_of_stage("finetune", tuned.history))
     if not gain.kept:
         return replace(start, history=history, gain=gain)
@@ -86,7 +91,7 @@ def choose(task: Task, before: nn.Module, tuned: Tuned, progress: Progress) -> T
         start,
         network=Classifier(backbone.network, tuned.head, activation=start.network.activation),
         chosen={**start.chosen, **asdict(tuned.settings), "cut": task.course.layers.cut},
-        validation=new,
+        validation=judged,
         held_out=tuned.said,
         crossed=None,
         history=history,
@@ -96,22 +101,64 @@ def choose(task: Task, before: nn.Module, tuned: Tuned, progress: Progress) -> T
     )
 
 
-def is_better(new: Evaluation, old: Evaluation) -> bool:
-    """Whether more pictures are named right, or as many more surely; of several labels by their average precision."""
-    one, two = ((e.figures[e.headline].value, -e.figures["log_loss"].value) for e in (new, old))
-    return one > two
+@dataclass(frozen=True)
+class Score:
+    """What one of the two is preferred for.
+
+    Attributes:
+        figure: Name of the figure.
+        value: Its value; the larger is the better.
+        log_loss: The smaller is the better of two with the same value.
+    """
+
+    figure: str
+    value: float
+    log_loss: float
 
 
-def paired_test(frozen: Outcomes, tuned: Outcomes, seed: int) -> tuple[str, float]:
-    """Return the name and the p of the test that suits what was said of the same validation pictures."""
+def score(said: Outcomes, judged: Evaluation, class_weight: ClassWeight) -> Score:
+    """Return what a network is preferred for: that as many pictures as possible are named right, and surely.
+
+    With several labels it is their mean average precision. Where classes weigh differently, so do their pictures, as in
+    the loss of training: the weighted accuracy, which with `balanced` is the mean of the classes' recalls.
+
+    Args:
+        said: Of the validation pictures.
+        judged: The figures of that.
+        class_weight: None, `balanced`, or a weight for each class index.
+    """
+    if class_weight is None:
+        return Score(judged.headline, judged.figures[judged.headline].value, judged.figures["log_loss"].value)
+    weights = picture_weights(said, class_weight)
+    own = said.probabilities[np.arange(len(said.targets)), said.targets]
+    losses = -np.log(np.maximum(own.astype(np.float64), np.finfo(own.dtype).eps))
+    figure = "balanced_accuracy" if class_weight == "balanced" else "weighted_accuracy"
+    return Score(figure, float(weights @ said.right / weights.sum()), float(weights @ losses / weights.sum()))
+
+
+def picture_weights(said: Outcomes, class_weight: ClassWeight) -> np.ndarray:
+    """Return what each picture counts, float64 `(n,)`; of `balanced`, such that all classes there count alike."""
+    counts = np.maximum(1, np.bincount(said.targets, minlength=len(said.classes)))
+    return np.asarray(class_weights(class_weight, counts)[said.targets])
+
+
+def is_better(new: Score, old: Score) -> bool:
+    """Whether the figure is larger or, where it is the same, the log loss smaller."""
+    return (new.value, -new.log_loss) > (old.value, -old.log_loss)
+
+
+def paired_test(frozen: Outcomes, tuned: Outcomes, class_weight: ClassWeight, seed: int) -> tuple[str, float]:
+    """Return the name and the p of the test that suits the figure, of what was said of the same pictures."""
     if tuned.several_labels:
-        return "bootstrap", paired_bootstrap(
-            tuned.targets, frozen.probabilities, tuned.probabilities, seed, tuned.units
-        )[1]
-    return "McNemar", mcnemar(frozen.right, tuned.right, tuned.units)[1]
+        said = frozen.probabilities, tuned.probabilities
+        return "bootstrap", paired_bootstrap(tuned.targets, *said, seed, tuned.units)[1]
+    if class_weight is None:
+        return "McNemar", mcnemar(frozen.right, tuned.right, tuned.units)[1]
+    change = picture_weights(tuned, class_weight) * (tuned.right.astype(np.float64) - frozen.right)
+    return "permutation", paired_permutation(change, tuned.units, seed)
 
 
-def _told(gain: Gain, test: str) -> str:
+def _told(gain: Gain) -> str:
     """Return the sentence on what was gained."""
     verdict = "a real difference" if gain.p < 0.05 else "chance alone can do that"
     # That helps the tuned network a little: p is the smaller for it.
@@ -119,7 +166,7 @@ def _told(gain: Gain, test: str) -> str:
     figure, kept = gain.figure.replace("_", " "), "fine-tuned" if gain.kept else "frozen"
     return (
         f"Fine-tuning: validation {figure} {gain.frozen:.3f} -> {gain.finetuned:.3f} on {gain.n:,} pictures "
-        f"({test} p = {gain.p:.2g}: {verdict}); the {kept} backbone is kept."
+        f"({gain.test} p = {gain.p:.2g}: {verdict}); the {kept} backbone is kept."
     )
 
 
