@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from headstart.core.progress import Progress
 from headstart.learn.compare.comparison import Choice
 from headstart.learn.compare.ground import Extracted
-from headstart.learn.compare.score import FINETUNE_REPEATS
+from headstart.learn.compare.score import FINETUNE_REPEATS, prepared_fold
 from headstart.learn.finetune.estimate import seconds_needed
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.task import make_course
@@ -30,7 +32,8 @@ def afford(
     for choice in choices:
         with progress.step("estimate fine-tuning"):
             if choice.backbone not in costs:  # a head costs next to nothing
-                costs[choice.backbone] = fits * _seconds(seen, choice)
+                left = math.inf if allowed is None else max(0.0, allowed - spent)
+                costs[choice.backbone] = fits * _seconds(seen, choice, left / fits)
         needed = costs[choice.backbone]
         if allowed is not None and spent + needed > allowed:
             left_out.append((choice, f"it would take about {needed:.0f} s, more than is left of the budget"))
@@ -42,12 +45,14 @@ def afford(
     return affordable, left_out
 
 
-def _seconds(seen: Extracted, choice: Choice) -> float:
-    """Return about how long one fold of fine-tuning takes."""
+def _seconds(seen: Extracted, choice: Choice, allowed: float) -> float:
+    """Return about how long one fold of fine-tuning takes, of which so many seconds are there for it."""
     ground, backbone, x = seen.ground, seen.backbones[choice.backbone], seen.features[choice.backbone]
-    inside, classes = ground.parts[0][0], len(ground.prepared.dataset.classes)
+    (inside, outside), classes = ground.parts[0], len(ground.prepared.dataset.classes)
     fitted = make_head(choice.head).fit(
         x[inside], ground.targets[inside], classes, groups=ground.units[inside], seed=ground.seed
     )
-    course = make_course(backbone, TrainingSettings(), seen.how, len(inside))
-    return seconds_needed(backbone, fitted.module, course, ground.pictures.some(inside))
+    prepared = prepared_fold(ground, inside, outside, 0)
+    train, validation = prepared.pictures(prepared.split.train), len(prepared.split.validation)
+    course = make_course(backbone, TrainingSettings(), seen.how, len(train))
+    return seconds_needed(backbone, fitted.module, course, train, validation, allowed)

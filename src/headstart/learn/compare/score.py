@@ -118,7 +118,7 @@ def _finetuned_fold(
 ) -> Fold:
     """Tune a copy of the backbone on the pictures inside a fold, and judge those outside by the saved model."""
     network = replace(backbone, network=deepcopy(backbone.network))
-    prepared = _prepared_fold(ground, inside, outside, fold)
+    prepared = prepared_fold(ground, inside, outside, fold)
     try:
         trained = fit_finetune(Setup(prepared, network, head, how, seed=ground.seed_of(fold)), TrainingSettings())
     except KeyboardInterrupt:
@@ -174,7 +174,7 @@ def _score(
     )
 
 
-def _prepared_fold(ground: Ground, inside: np.ndarray, outside: np.ndarray, fold: int) -> Prepared:
+def prepared_fold(ground: Ground, inside: np.ndarray, outside: np.ndarray, fold: int) -> Prepared:
     """Return the data of one fold, as if its held-out pictures were the test pictures."""
     dealt = deal_folds(ground.targets[inside], ground.units[inside], VALIDATION_PARTS, ground.seed_of(fold))
     split = replace(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from pathlib import Path
 
@@ -55,11 +56,21 @@ def candidates(wanted: str, device: torch.device) -> tuple[str, ...]:
     return ("float32", "bfloat16") if device.type == "cpu" and has_bfloat16() else ("float32",)
 
 
-def seconds_of_step(network: nn.Module, inputs: np.ndarray, device: torch.device, precision: str) -> float:
-    """Return the time of the fastest of a few forward and backward passes; gradients add up in the network."""
+def seconds_of_step(
+    network: nn.Module, inputs: np.ndarray, device: torch.device, precision: str, allowed: float = math.inf
+) -> float:
+    """Return the time of the fastest of a few forward and backward passes; gradients add up in the network.
+
+    Args:
+        network: Inputs -> logits.
+        inputs: One batch.
+        device: Where the network is.
+        precision: `float32` or `bfloat16`.
+        allowed: Once the passes have taken so many seconds there are no more.
+    """
     x = as_inputs(inputs, device)
-    times = []
-    for _ in range(TRIAL_STEPS):
+    times = list[float]()
+    while len(times) < TRIAL_STEPS and sum(times) <= allowed:
         start = time.perf_counter()
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             loss = network(x).float().square().mean()

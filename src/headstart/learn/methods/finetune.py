@@ -198,10 +198,15 @@ def _tell_of_unfinished(folder: Path, epochs: int, progress: Progress) -> None:
 
 def _is_too_long(task: Task, budget: float, auto: bool, progress: Progress) -> bool:
     """Whether training would, by estimate, take more seconds than the budget; say so."""
-    setup = task.setup
+    setup, split = task.setup, task.setup.prepared.split
     with failures_are_explained(task.course.settings):
         needed = seconds_needed(
-            setup.backbone, task.start.start, task.course, setup.prepared.pictures(setup.prepared.split.train)
+            setup.backbone,
+            task.start.start,
+            task.course,
+            setup.prepared.pictures(split.train),
+            len(split.validation),
+            budget,
         )
     if needed > budget:
         advice = "choose method finetune without --budget" if auto else "give none"
