@@ -146,6 +146,22 @@ def test_what_does_not_fit_the_cache_is_computed_again_and_that_is_said(
     assert next(iter(train.batches([np.arange(3)], 1))).shape == (3, 16, 32, 32)
 
 
+@pytest.mark.parametrize(("device", "workers"), [("cpu", 4), ("cuda", 8), ("mps", 8)])
+def test_pixels_are_decoded_on_the_cores_that_training_leaves(
+    device: str, workers: int, pictures, lite0, monkeypatch
+) -> None:
+    monkeypatch.setattr(sources, "cores", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    asked, map_ordered = [], sources.map_ordered
+    monkeypatch.setattr(
+        sources, "map_ordered", lambda *given, workers: asked.append(workers) or map_ordered(*given, workers=workers)
+    )
+    train, _ = open_sources(pictures, pictures, lite0, FeatureSettings(device=device), lite0.stages[0], Progress())
+    assert len(next(iter(train.batches([np.arange(4)], 0)))) == 4
+    assert asked == [workers]
+
+
 def test_a_precision_that_is_refused_is_refused_once(pictures, lite0, monkeypatch) -> None:
     asked = []
 

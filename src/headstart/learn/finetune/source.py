@@ -20,6 +20,7 @@ from headstart.core.progress import Progress
 from headstart.core.runtime import cores
 from headstart.learn.augment import Augmentation
 from headstart.learn.cache import room
+from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import (
     Features,
     FeatureSettings,
@@ -102,8 +103,8 @@ class LiveSource:
     def batches(self, rows: Sequence[np.ndarray], view: int) -> Iterator[np.ndarray]:
         """Yield the inputs of each run of rows, computed ahead of the training.
 
-        An engine's batches are worked on by as many threads as it wants; for pixels half the cores are enough, since
-        training on pixels is slower than decoding and needs the cores itself.
+        An engine's batches are worked on by as many threads as it wants. Pixels are decoded on all cores where another
+        device trains; on the processor half of them are enough, since training is slower and needs them itself.
         """
         view = view % self.views
 
@@ -113,8 +114,12 @@ class LiveSource:
                 return np.stack(seen)
             return np.concatenate([self.engine.run(np.stack(part)) for part in chunked(seen, BATCH_SIZE)])
 
-        workers = max(1, cores() // 2) if self.engine is None else self.engine.workers
-        yield from map_ordered(load, rows, workers=workers)
+        yield from map_ordered(load, rows, workers=self._workers())
+
+    def _workers(self) -> int:
+        if self.engine is not None:
+            return self.engine.workers
+        return cores() if choose_device(self.how.device) != "cpu" else max(1, cores() // 2)
 
     def _see(self, row: int, view: int) -> np.ndarray:
         picture, digest = self.pictures.items[row], self.pictures.digests[row]
