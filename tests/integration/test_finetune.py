@@ -18,7 +18,7 @@ from headstart import ImageClassifier
 from headstart.core import settings as environment
 from headstart.core.errors import CacheError, DataError, SettingError, TrainingError
 from headstart.core.progress import Progress
-from headstart.learn import augment
+from headstart.learn import augment, cache
 from headstart.learn.augment import make_augmentation
 from headstart.learn.cache import clear
 from headstart.learn.features import extract as extraction
@@ -30,7 +30,7 @@ from headstart.learn.finetune import source as sources
 from headstart.learn.finetune.estimate import parse_seconds
 from headstart.learn.finetune.job import put_back
 from headstart.learn.finetune.loss import scaled_weights
-from headstart.learn.finetune.source import CachedSource, LiveSource, open_sources
+from headstart.learn.finetune.source import CachedSource, LiveSource, Source, open_sources
 from headstart.learn.finetune.task import identity
 from headstart.learn.methods import choice
 from headstart.learn.methods import finetune as method
@@ -160,6 +160,35 @@ def test_pixels_are_decoded_on_the_cores_that_training_leaves(
     train, _ = open_sources(pictures, pictures, lite0, FeatureSettings(device=device), lite0.stages[0], Progress())
     assert len(next(iter(train.batches([np.arange(4)], 0)))) == 4
     assert asked == [workers]
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["one after the other", "side by side"])
+def test_the_views_of_an_earlier_seed_go_where_those_of_another_need_their_room(
+    held: bool, pictures, lite0, fresh_cache, monkeypatch
+) -> None:
+    cut, augmentation, progress = "blocks.1", make_augmentation("flip"), Progress()
+
+    def opened(seed: int) -> tuple[Source, Source]:
+        how = FeatureSettings(views=4, augmentation=augmentation, seed=seed, precision="float32")
+        return open_sources(pictures, pictures, lite0, how, cut, progress)
+
+    def seen(source: Source) -> np.ndarray:
+        return np.concatenate([next(iter(source.batches([np.arange(10)], view))) for view in range(4)])
+
+    sides = [opened(0)]
+    expected = seen(sides[0][0])
+    if not held:
+        sides.clear()
+    (size,) = [space.size for space in cache.list_spaces()]
+    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", str(int(1.5 * size) + sum(cache.other_sizes().values())))
+    train, validation = opened(1)
+    assert train.kind == validation.kind == ("prefix" if held else "cache")
+    assert len(progress.notes) == held
+    assert np.array_equal(seen(train)[:10], expected[:10])  # the plain view
+    assert not np.array_equal(seen(train), expected)
+    assert sum(space.size for space in cache.list_spaces()) <= 1.55 * size
+    if held:
+        assert np.array_equal(seen(sides[0][0]), expected)
 
 
 def test_a_precision_that_is_refused_is_refused_once(pictures, lite0, monkeypatch) -> None:

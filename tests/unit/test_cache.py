@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +65,77 @@ def test_room_is_made_by_dropping_the_least_recently_used_space(fresh_cache: Pat
     left = [space.about["backbone"] for space in cache.list_spaces()]
     assert "old" not in left
     assert "current" in left
+
+
+def test_what_earlier_runs_left_in_a_space_goes_where_a_run_would_not_fit_beside_it(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "900K")
+    old, own = fill("old", {"backbone": "a"}, used=1e9), fill("own", {"backbone": "b"})
+    assert cache.make_room(400_000, keep=own, anew=None) > 0  # of the other space: this one must stay
+    assert (old.exists(), own.exists()) == (False, True)
+    old = fill("old", {"backbone": "a"}, used=1e9)
+    assert cache.make_room(600_000, keep=own, anew=1_000_000) > 0  # it would not fit without it either
+    assert (old.exists(), own.exists()) == (False, True)
+    fill("other", {"backbone": "a"})
+    assert cache.make_room(600_000, keep=own, anew=450_000) > 0
+    assert [space.folder.name for space in cache.list_spaces()] == ["other"]
+
+
+def test_no_space_goes_for_another_where_emptying_the_own_one_is_enough(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "950K")
+    fill("old", {"backbone": "a"}, used=1e9)
+    own = fill("own", {"backbone": "b"})
+    assert cache.make_room(600_000, keep=own, anew=450_000) > 0
+    assert [space.folder.name for space in cache.list_spaces()] == ["old"]
+
+
+HOLDER = """
+    import sys, time
+    from headstart.learn.features.store import Store
+    store = Store("own", {}, (1000,))
+    with store:
+        pass
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_space_that_some_run_holds_stays_whatever_another_needs(
+    fresh_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "900K")
+    own = fill("own", {"backbone": "b"})
+    command = [sys.executable, "-c", textwrap.dedent(HOLDER)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+            assert cache.make_room(600_000, keep=own, anew=450_000) == 0
+        finally:
+            process.kill()
+    held = Store("own", {"backbone": "b"}, (1000,))
+    with held:
+        pass
+    assert cache.make_room(600_000, keep=own, anew=450_000) == 0
+    with held:  # closed, and held none the less
+        assert held.missing([bytes([3] * 16)]) == []
+    held.let_go()
+    assert cache.make_room(600_000, keep=own, anew=450_000) > 0
+    assert not own.exists()
+    with held:
+        assert held.missing([bytes([3] * 16)]) == [0]
+    assert cache.make_room(890_000, keep=own, anew=450_000) == 0
+
+
+def test_without_locks_a_space_that_may_be_read_stays(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "900K")
+    own = fill("own", {"backbone": "b"})
+    monkeypatch.setattr(cache, "lock", lambda path: None)
+    assert cache.make_room(600_000, keep=own, anew=450_000) == 0
+    assert own.exists()
 
 
 def test_runs_and_graphs_take_their_part_of_the_limit(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,8 +87,12 @@ def _make_locked(target: Path, make: Callable[[Path], None]) -> tuple[Path, int 
                 os.close(held)
 
 
-def lock(path: Path) -> int | None:
+def lock(path: Path, *, shared: bool = False) -> int | None:
     """Return a descriptor that locks a path until it is closed or this process ends; None where nothing can be.
+
+    Args:
+        path: A file or folder.
+        shared: Whether others may hold it too, if they share it as well.
 
     Raises:
         BlockingIOError: Another holds the lock.
@@ -100,7 +104,7 @@ def lock(path: Path) -> int | None:
         return None
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
         raise

@@ -7,6 +7,7 @@ work, are never deleted to make room.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from contextlib import suppress
@@ -16,6 +17,7 @@ from typing import Any
 
 from headstart.core import settings
 from headstart.core.errors import CacheError
+from headstart.core.replacing import lock
 from headstart.learn.database import opened
 from headstart.learn.runs import list_runs
 
@@ -94,15 +96,25 @@ def room() -> int:
     return max(0, settings.cache_limit() - others)
 
 
-def make_room(needed: int, keep: Path) -> int:
+def make_room(needed: int, keep: Path, anew: int | None = None) -> int:
     """Delete the least recently used spaces until `needed` more bytes fit the limit; return the bytes freed.
 
-    The space in the folder `keep` and those used within the last hour are never deleted: another run may read them.
-    What would not fit even an empty cache costs no space its place.
+    Those used within the last hour are never deleted: another run may read them. What would not fit even an empty cache
+    costs no space its place.
+
+    Args:
+        needed: Bytes that the space `keep` will grow by.
+        keep: Its folder. It stays, unless what earlier runs have left in it (of other pictures, seeds and
+            augmentations) is so much that the bytes would not fit even if all other spaces went. Then it is deleted
+            first, if no run holds it (`features/store.py`).
+        anew: Bytes that the space will then have; None where it must stay.
     """
-    spaces, most = list_spaces(), room()
-    excess = sum(space.size for space in spaces) + (needed if needed <= most else 0) - most
-    freed = 0
+    spaces, most, freed = list_spaces(), room(), 0
+    own = next((space for space in spaces if space.folder == keep), None)
+    if own is not None and anew is not None and own.size + needed > most >= anew and _delete_unheld(keep):
+        spaces.remove(own)
+        freed, needed = own.size, anew
+    excess = freed + sum(space.size for space in spaces) + (needed if needed <= most else 0) - most
     for space in reversed(spaces):
         if freed >= excess:
             break
@@ -110,3 +122,16 @@ def make_room(needed: int, keep: Path) -> int:
             shutil.rmtree(space.folder, ignore_errors=True)
             freed += space.size
     return freed
+
+
+def _delete_unheld(folder: Path) -> bool:
+    """Delete a space unless a run holds it, or there are no locks to tell; return whether it is gone."""
+    try:
+        own = lock(folder)
+    except (BlockingIOError, FileNotFoundError):
+        return False
+    if own is None:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(own)
+    return True

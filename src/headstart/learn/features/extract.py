@@ -27,7 +27,7 @@ from headstart.learn.augment import Augmentation, view_generator
 from headstart.learn.cache import make_room
 from headstart.learn.features.engines import Engine, choose_device, choose_engine, choose_precision, graph_file
 from headstart.learn.features.pictures import Pictures
-from headstart.learn.features.store import Store
+from headstart.learn.features.store import Store, size_of
 
 if TYPE_CHECKING:
     from headstart.networks import Backbone
@@ -133,7 +133,10 @@ def extract(
             precision, store = engine.precision, _store(backbone, cut, engine.precision, shape)
             work = _missing(store, keys)
     if work and engine is not None:
-        make_room(sum(map(len, work.values())) * int(np.prod(shape)) * 4, keep=store.folder)
+        one, all_keys = size_of(shape), {key for views in keys for key in views}
+        store.let_go()
+        make_room(sum(map(len, work.values())) * one, keep=store.folder, anew=len(all_keys) * one)
+        work = _missing(store, keys)  # more than before, where the space had to go
         with progress.step("extract", len(work)) as update:
             _compute(pictures, keys, work, backbone, how, engine, store, update)
     return Features(store, keys, precision, sum(map(len, work.values())), engine.name if engine else "cache")

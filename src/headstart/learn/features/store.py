@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
+import weakref
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -17,14 +21,18 @@ import numpy as np
 
 from headstart.core import settings
 from headstart.core.errors import CacheError, cache_unwritable
-from headstart.core.replacing import new_file
+from headstart.core.replacing import lock, new_file
 from headstart.learn.database import close_environment, open_environment, put
 
 REFUSED = "refused"
+# LMDB keeps an array of half a page or more in pages of its own.
+_PAGE = 4096
 
 
 class Store:
     """Arrays of one shape and dtype by key, in one LMDB file; a context manager.
+
+    From when it is first opened, as long as the object lives, no other run deletes the space for features of its own.
 
     Args:
         name: Identity of the space; names its folder.
@@ -43,8 +51,10 @@ class Store:
         self.about = about
         self.shape = shape
         self.dtype = np.dtype(dtype)
+        self._held: weakref.finalize[[int], Store] | None = None
 
     def __enter__(self) -> Store:
+        self._hold()
         self._environment = open_environment(self.folder)
         description = self.folder / "about.json"
         try:
@@ -62,6 +72,12 @@ class Store:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         close_environment(self.folder)
+
+    def let_go(self) -> None:
+        """Let any run delete the space until it is opened again."""
+        if self._held is not None:
+            self._held()
+        self._held = None
 
     def missing(self, keys: Sequence[bytes]) -> list[int]:
         """Return the positions of the keys that are not stored."""
@@ -113,5 +129,32 @@ class Store:
         except OSError as error:
             raise cache_unwritable(self.folder, error) from error
 
+    def _hold(self) -> None:
+        with suppress(OSError):  # opening tells it
+            descriptor = _shared_lock(self.folder) if self._held is None else None
+            if descriptor is not None:
+                self._held = weakref.finalize(self, os.close, descriptor)
+
     def _valid(self, value: Any) -> bool:
         return value is not None and len(value) == self.dtype.itemsize * int(np.prod(self.shape))
+
+
+def size_of(shape: tuple[int, ...]) -> int:
+    """Return the bytes that a float32 array takes in a space."""
+    size = 4 * int(np.prod(shape)) + 16
+    return size if size < _PAGE // 2 else -(-size // _PAGE) * _PAGE
+
+
+def _shared_lock(folder: Path) -> int | None:
+    """Return a descriptor that locks the folder that stands there now, which another run may just be deleting."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = lock(folder, shared=True)
+            if descriptor is None or os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                return descriptor
+            os.close(descriptor)
+        except FileNotFoundError:
+            continue
+        except BlockingIOError:
+            time.sleep(0.01)

@@ -30,14 +30,13 @@ from headstart.learn.features.extract import (
     see,
 )
 from headstart.learn.features.pictures import Pictures
+from headstart.learn.features.store import size_of
 
 if TYPE_CHECKING:
     from headstart.learn.features.engines import Engine
     from headstart.networks import Backbone
 
 DEFAULT_VIEWS = 4
-# LMDB keeps arrays of this size in pages of their own.
-_PAGE = 4096
 
 
 class Source(Protocol):
@@ -190,6 +189,5 @@ def open_sources(
 
 
 def _bytes(backbone: Backbone, cut: str, arrays: int) -> int:
-    """Return what so many activations take in the cache, rounded up to its pages."""
-    one = 4 * int(np.prod(network_shape(backbone, cut))) + 16
-    return arrays * (-(-one // _PAGE) * _PAGE)
+    """Return what so many activations take in the cache."""
+    return arrays * size_of(network_shape(backbone, cut))
