@@ -269,12 +269,11 @@ def test_the_saved_network_is_the_pretrained_one_but_for_what_was_unfrozen(tuned
 def test_no_normalisation_runs_while_training_and_the_network_is_itself_again_afterwards(folder, monkeypatch) -> None:
     norms, networks, take_step, batch_norm = [], [], loop.take_step, functional.batch_norm
 
-    def watched(job, *arguments):
+    def watched(training, *arguments):
         with monkeypatch.context() as patch:
             patch.setattr(functional, "batch_norm", lambda *given: norms.append(given) or batch_norm(*given))
-            taken = take_step(job, *arguments)
-        networks.append(job.network)
-        return taken
+            take_step(training, *arguments)
+        networks.append(training.job.network)
 
     monkeypatch.setattr(loop, "take_step", watched)
     fit(folder, {"epochs": 1, "unfreeze": "blocks.6", "batch_size": 16})
@@ -525,11 +524,11 @@ def test_a_run_is_resumed_in_its_precision_though_the_cache_was_cleared_and_a_tr
     monkeypatch.setattr(precision, "has_bfloat16", lambda: True)
     trained, take_step = [], loop.take_step
 
-    def watched(job, settings, *arguments):
-        trained.append(settings.precision)
+    def watched(training, *arguments):
+        trained.append(training.settings.precision)
         if len(trained) == 7:  # of 4 an epoch
             raise KeyboardInterrupt
-        return take_step(job, settings, *arguments)
+        take_step(training, *arguments)
 
     monkeypatch.setattr(loop, "take_step", watched)
     for quicker in ("float32", "bfloat16"):

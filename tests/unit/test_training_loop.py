@@ -18,10 +18,11 @@ from headstart.core.errors import CacheError, TrainingError
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_precision
 from headstart.learn.finetune import checkpoint, loop, precision
-from headstart.learn.finetune.loop import Job, Judged, Result, train
+from headstart.learn.finetune.loop import Job, Result, train
 from headstart.learn.finetune.loss import losses_of, scaled_weights, weights_of
 from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.settings import TrainingSettings, complete
+from headstart.learn.finetune.validation import Judged
 
 COUNT, CLASSES, VIEWS = 21, 3, 2
 EVERYTHING = TrainingSettings(
@@ -133,7 +134,7 @@ def test_the_last_weights_are_equal_too_not_only_the_best(tmp_path, monkeypatch)
     finish = loop.finish_epoch
 
     def kill_in_validation(*arguments):
-        if arguments[2].epoch == 2:
+        if arguments[0].run.epoch == 2:
             raise Killed
         return finish(*arguments)
 
@@ -457,11 +458,10 @@ def test_class_weights_are_in_the_steps_and_in_the_validation_loss() -> None:
     judged = loop.validate(job, {})
     assert judged.loss == pytest.approx(np.average(losses, weights=of_each), rel=1e-5)
     assert judged.unweighted_loss == pytest.approx(losses.mean(), rel=1e-5)
-    optimizer = make_optimizer(job.groups, EVERYTHING)
     plain = replace(EVERYTHING, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
-    rows = np.arange(COUNT)
-    loss, _ = loop.take_step(job, plain, optimizer, job.train.maps[:, 0], rows, loop.Run())
-    assert loss == pytest.approx((losses * of_each).mean(), rel=1e-5)
+    training = loop.begin(job, plain, seed=0)
+    loop.take_step(training, np.arange(COUNT), job.train.maps[:, 0])
+    assert training.run.loss_sum / COUNT == pytest.approx((losses * of_each).mean(), rel=1e-5)
 
 
 def test_a_healthy_run_with_a_large_class_weight_has_not_exploded() -> None:

@@ -1,4 +1,4 @@
-"""The training loop, written out from top to bottom.
+"""The training loop, written out from top to bottom: what a training is, `train`, a step, the end of an epoch.
 
 All randomness of a step comes from the seed and the number of the step, and all randomness of an epoch from the seed
 and the number of the epoch. A checkpoint therefore needs no state of any generator, and a run that is resumed takes
@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from headstart.core.errors import CacheError
-from headstart.core.labels import mean_average_precision
 from headstart.core.progress import Progress
 from headstart.learn.finetune import checkpoint
 from headstart.learn.finetune.failures import check_finite, failures_are_explained
@@ -38,9 +37,9 @@ from headstart.learn.finetune.tensors import (
     seed_step,
     update_average,
 )
+from headstart.learn.finetune.validation import validate
 
 PLATEAU_EPOCHS = 2
-VALIDATION_BATCH = 64
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -98,17 +97,102 @@ class Run:
     history: list[dict[str, float]] = field(default_factory=list)
 
     @property
+    def reached(self) -> tuple[int, int]:
+        """The next epoch and step, as `checkpoint.Peek` has them."""
+        return self.epoch, self.step_in_epoch
+
+    @property
     def where(self) -> str:
         """The next step, as people count."""
         return f"epoch {self.epoch + 1}, step {self.step_in_epoch + 1}"
 
-    def add(self, loss: float, right: float, pictures: int, seconds: float) -> None:
+    def add(self, loss: float, right: float, pictures: int) -> None:
         """Count a step."""
         self.step_in_epoch += 1
         self.loss_sum += loss * pictures
         self.right += right
         self.seen += pictures
-        self.seconds += seconds
+
+
+@dataclass(eq=False)
+class Training:
+    """A training under way: what a step works with, and what it changes.
+
+    Attributes:
+        job: What is trained on what.
+        settings: Complete settings, with a precision.
+        seed: Of order, dropout and mixing.
+        steps_per_epoch: How many steps an epoch has.
+        optimizer: Of the job's groups.
+        peaks: Their learning rates at the peak.
+        run: Where the training is.
+        average: The averaged weights; empty where none are kept.
+        best: The weights that validation found best.
+    """
+
+    job: Job
+    settings: TrainingSettings
+    seed: int
+    steps_per_epoch: int
+    optimizer: torch.optim.Optimizer
+    peaks: list[float]
+    run: Run
+    average: Tensors
+    best: Tensors
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs there are."""
+        return int(self.settings.epochs or 1)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to go on from here."""
+        return {
+            "run": vars(self.run),
+            "average": self.average,
+            "best": self.best,
+            "precision": self.settings.precision,
+            "network": self.job.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+
+@dataclass
+class Keeper:
+    """Keeps the checkpoint of a run.
+
+    A run that begins anew takes the steps of an earlier one of the same identity, so the checkpoint of that one is left
+    until this one is further: whoever forgot to resume, and stops, has lost nothing.
+
+    Attributes:
+        folder: Where checkpoints go; None where none are written.
+        ahead: The epoch and step that an earlier run had reached.
+        saved_at: When the last one was written, by the monotonic clock.
+    """
+
+    folder: Path | None
+    ahead: tuple[int, int]
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether so many seconds have passed since the last checkpoint."""
+        return time.monotonic() - self.saved_at >= seconds
+
+    def save(self, training: Training) -> None:
+        """Write a checkpoint, unless an earlier run was further.
+
+        Raises:
+            CacheError: It cannot be written.
+        """
+        if self.folder is not None and training.run.reached >= self.ahead:
+            checkpoint.save(self.folder, training.state())
+        self.saved_at = time.monotonic()
+
+    def stopped(self, run: Run) -> KeyboardInterrupt:
+        """Return what is raised where the user has stopped the run, which says what can be continued."""
+        behind = run.reached < self.ahead
+        what = "the earlier run, which was further" if behind else "the fine-tuning from here"
+        return KeyboardInterrupt(f"The same command with --resume (resume=True) continues {what}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,42 +231,12 @@ def train(
         KeyboardInterrupt: After Ctrl-C or SIGTERM, between two steps, with the state saved.
     """
     progress = progress or Progress()
-    network, count, epochs = job.network, len(job.targets), int(settings.epochs or 1)
-    optimizer = make_optimizer(job.groups, settings)
-    peaks = [float(group["lr"]) for group in optimizer.param_groups]
-    run, average, best = Run(), copy_tensors(network) if settings.ema else {}, copy_tensors(network)
-    found = continued(folder, network, optimizer, epochs, progress) if resume and folder is not None else None
-    run, average, best = found or (run, average, best)
-    resumed_at, saved_at = run.epoch if found else None, time.monotonic()
-    # A run that begins anew takes the steps of an earlier one of the same identity, so the checkpoint of that one is
-    # left until this one is further: whoever forgot to resume, and stops, has lost nothing.
+    training = begin(job, settings, seed)
+    resumed = resume and folder is not None and continue_from(folder, training, progress)
     earlier = None if resume or folder is None else checkpoint.peek(folder)
-    ahead = (earlier.epoch, earlier.step) if earlier else (0, 0)
-
-    def save() -> None:
-        nonlocal saved_at
-        if folder is not None and (run.epoch, run.step_in_epoch) >= ahead:
-            own = {"run": vars(run), "average": average, "best": best, "precision": settings.precision}
-            state = {"network": network.state_dict(), "optimizer": optimizer.state_dict()}
-            checkpoint.save(folder, {**own, **state})
-        saved_at = time.monotonic()
-
-    def stopped() -> KeyboardInterrupt:
-        behind = (run.epoch, run.step_in_epoch) < ahead
-        what = "the earlier run, which was further" if behind else "the fine-tuning from here"
-        return KeyboardInterrupt(f"The same command with --resume (resume=True) continues {what}.")
-
-    def after_step() -> None:
-        said = f"epoch {run.epoch + 1}/{epochs}  loss {run.loss_sum / run.seen:.3f}"
-        # With several labels the accuracy is high whatever is learned.
-        said += "" if job.loss == "sigmoid" else f"  accuracy {run.right / run.seen:.3f}"
-        update(run.epoch * count + run.seen, said)
-        stop = should_stop()
-        if stop or time.monotonic() - saved_at >= settings.checkpoint_seconds:
-            save()
-        if stop:
-            raise stopped()
-
+    keeper = Keeper(folder, (earlier.epoch, earlier.step) if earlier else (0, 0))
+    run, epochs, count = training.run, training.epochs, len(job.targets)
+    resumed_at = run.epoch if resumed else None
     with (
         checkpoint.stop_between_steps() as should_stop,
         own_random_state(),
@@ -190,180 +244,49 @@ def train(
         progress.step("train", epochs * count) as update,
     ):
         while run.epoch < epochs and not (settings.patience and run.since_best >= settings.patience):
-            train_epoch(job, settings, optimizer, peaks, run, average, seed, after_step)
-            row = finish_epoch(job, settings, run, average, optimizer.param_groups[0]["lr"])
-            if run.since_best == 0:
-                best = clone(average) if average else copy_tensors(network)
-            save()
+            job.start_epoch(run.epoch)
+            job.network.train()
+            began = time.perf_counter()
+            for rows, inputs in batches_left(training):
+                take_step(training, rows, inputs)
+                now = time.perf_counter()
+                run.seconds, began = run.seconds + now - began, now
+                update(run.epoch * count + run.seen, so_far(training))
+                stop = should_stop()
+                if stop or keeper.is_due(settings.checkpoint_seconds):
+                    keeper.save(training)
+                if stop:
+                    raise keeper.stopped(run)
+            row = finish_epoch(training)
+            keeper.save(training)
             progress.epoch(row, epochs)
             if on_epoch is not None:
                 on_epoch(row)
             if should_stop():
-                raise stopped()
+                raise keeper.stopped(run)
     if run.epoch < epochs:
         progress.note(f"Stopped after epoch {run.epoch}: no better validation for {settings.patience} epochs.")
-    return Result(best, tuple(run.history), resumed_at)
+    return Result(training.best, tuple(run.history), resumed_at)
 
 
-def train_epoch(
-    job: Job,
-    settings: TrainingSettings,
-    optimizer: torch.optim.Optimizer,
-    peaks: list[float],
-    run: Run,
-    average: Tensors,
-    seed: int,
-    after_step: Callable[[], None],
-) -> None:
-    """Take the steps of an epoch that are left.
-
-    Args:
-        job: What is trained on what.
-        settings: Complete settings, with a precision.
-        optimizer: Of the job's groups.
-        peaks: Their learning rates at the peak.
-        run: Where the run is; is moved on by each step.
-        average: The averaged weights, or nothing; are moved on too.
-        seed: Of order, dropout and mixing.
-        after_step: Called after each.
-    """
-    job.start_epoch(run.epoch)
-    job.network.train()
-    batches = batches_of_epoch(len(job.targets), settings.batch_size, seed, run.epoch)
-    steps, rest = int(settings.epochs or 1) * len(batches), batches[run.step_in_epoch :]
-    began = time.perf_counter()
-    for rows, inputs in zip(rest, job.train.batches(rest, run.epoch), strict=True):
-        step = run.epoch * len(batches) + run.step_in_epoch
-        rate = factor(settings, step, steps, len(batches), run.plateau)
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak * rate
-        seed_step(seed, step)
-        loss, right = take_step(job, settings, optimizer, inputs, rows, run)
-        update_average(average, job.network, settings.ema)
-        now = time.perf_counter()
-        run.add(loss, right, len(rows), now - began)
-        began = now
-        after_step()
+def begin(job: Job, settings: TrainingSettings, seed: int) -> Training:
+    """Return a training that has taken no step yet."""
+    optimizer = make_optimizer(job.groups, settings)
+    return Training(
+        job,
+        settings,
+        seed,
+        steps_per_epoch=len(batches_of_epoch(len(job.targets), settings.batch_size, seed, 0)),
+        optimizer=optimizer,
+        peaks=[float(group["lr"]) for group in optimizer.param_groups],
+        run=Run(),
+        average=copy_tensors(job.network) if settings.ema else {},
+        best=copy_tensors(job.network),
+    )
 
 
-def take_step(
-    job: Job,
-    settings: TrainingSettings,
-    optimizer: torch.optim.Optimizer,
-    inputs: np.ndarray,
-    rows: np.ndarray,
-    run: Run,
-) -> tuple[float, float]:
-    """Take one step and return the mean loss and how many pictures were named right.
-
-    Loss and gradients are checked before the step is taken, so that no weight ever becomes "not a number".
-
-    Raises:
-        TrainingError: The loss or a gradient is not a number, or the loss is far above guessing.
-    """
-    x, y = as_inputs(inputs, job.device), job.targets[torch.from_numpy(rows).to(job.device)]
-    mixed_x, mixed_y = mix(x, y, settings)
-    with torch.autocast(job.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
-        logits = job.network(mixed_x).float()
-    losses = losses_of(logits, mixed_y, job.loss, settings.label_smoothing)
-    check_finite("loss", float(losses.detach().mean()), run.where, settings)
-    loss = (losses * weights_of(mixed_y, job.class_weights)).mean()
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    learning = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    norm = nn.utils.clip_grad_norm_(learning, settings.clip_norm or math.inf)
-    check_finite("gradient", float(norm), run.where, settings)
-    optimizer.step()
-    return float(loss.detach()), count_right(logits, y, job.loss)
-
-
-def finish_epoch(
-    job: Job, settings: TrainingSettings, run: Run, average: Tensors, learning_rate: float
-) -> dict[str, float]:
-    """Validate, write the epoch's row into the run, and set the run to the start of the next epoch.
-
-    Raises:
-        TrainingError: The validation loss is not a number.
-    """
-    judged = validate(job, average)
-    check_finite("validation loss", judged.unweighted_loss, run.where, settings)
-    row = {
-        "epoch": run.epoch + 1,
-        "loss": run.loss_sum / run.seen,
-        "accuracy": run.right / run.seen,
-        "val_loss": judged.loss,
-        "val_accuracy": judged.accuracy,
-        **({"val_mean_average_precision": judged.score} if job.loss == "sigmoid" else {}),
-        "learning_rate": learning_rate,
-        "seconds": run.seconds,
-        "pictures_per_second": run.seen / max(run.seconds, 1e-9),
-    }
-    # The better score wins; of equal ones, the surer.
-    better = (judged.score, -judged.loss) > (run.best_score, -run.best_loss)
-    run.since_best = 0 if better else run.since_best + 1
-    if better:
-        run.best_score, run.best_loss = judged.score, judged.loss
-    if run.since_best and run.since_best % PLATEAU_EPOCHS == 0:
-        run.plateau *= settings.step_factor
-    run.history.append(row)
-    run.epoch += 1
-    run.step_in_epoch, run.seen = 0, 0
-    run.loss_sum = run.right = run.seconds = 0.0
-    return row
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Means over the validation pictures.
-
-    Attributes:
-        loss: Weighted by class as in training.
-        unweighted_loss: With every picture alike.
-        accuracy: Share that is named right.
-        score: What the best epoch is chosen by: the accuracy, or with several labels the mean average precision.
-    """
-
-    loss: float
-    unweighted_loss: float
-    accuracy: float
-    score: float
-
-
-def validate(job: Job, average: Tensors) -> Judged:
-    """Judge the network on the validation pictures, with the averaged weights where they are kept."""
-    kept = copy_tensors(job.network) if average else {}
-    if average:
-        job.network.load_state_dict(average)
-    parts = [(rows, logits) for rows, logits in validation_logits(job)]
-    if average:
-        job.network.load_state_dict(kept)
-    y = job.validation_targets[torch.cat([rows for rows, _ in parts])]
-    logits = torch.cat([logits for _, logits in parts])
-    # On the processor, since Apple's GPUs have no float64.
-    losses, weights = (x.cpu().double() for x in (losses_of(logits, y, job.loss), weights_of(y, job.class_weights)))
-    score = accuracy = count_right(logits, y, job.loss) / len(y)
-    if job.loss == "sigmoid":
-        score = mean_average_precision(y.cpu().numpy() > 0.5, logits.cpu().numpy())
-    return Judged(float((losses * weights).sum() / weights.sum()), float(losses.mean()), accuracy, score)
-
-
-def validation_logits(job: Job) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield rows of the validation pictures and their logits `(rows, c)`, float32; the network is set to `eval()`."""
-    job.network.eval()
-    count = len(job.validation_targets)
-    batches = [np.arange(i, min(i + VALIDATION_BATCH, count)) for i in range(0, count, VALIDATION_BATCH)]
-    for rows, inputs in zip(batches, job.validation.batches(batches, 0), strict=True):
-        with torch.no_grad():
-            logits = job.network(as_inputs(inputs, job.device)).float()
-        yield torch.from_numpy(rows).to(job.device), logits
-
-
-def continued(
-    folder: Path, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, progress: Progress
-) -> tuple[Run, Tensors, Tensors] | None:
-    """Put the checkpoint of a run into network and optimizer; return the run, the averaged and the best weights.
-
-    Where there is no checkpoint that is said, and None is returned.
+def continue_from(folder: Path, training: Training, progress: Progress) -> bool:
+    """Put a run's checkpoint into a training that has taken no step yet; return whether there was one, and tell it.
 
     Raises:
         CacheError: It is damaged or belongs to another network.
@@ -371,20 +294,30 @@ def continued(
     saved = checkpoint.load(folder)
     if saved is None:
         progress.note("There was no checkpoint of these pictures and settings to resume: training began anew.")
-        return None
+        return False
+    network = training.job.network
     try:
         network.load_state_dict(saved["network"])
-        optimizer.load_state_dict(saved["optimizer"])
+        training.optimizer.load_state_dict(saved["optimizer"])
         own = network.state_dict()
-        average = {name: tensor.to(own[name].device) for name, tensor in saved["average"].items()}
-        run, best = Run(**saved["run"]), saved["best"]
+        training.average = {name: tensor.to(own[name].device) for name, tensor in saved["average"].items()}
+        training.run, training.best = Run(**saved["run"]), saved["best"]
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise CacheError(
             f"the checkpoint in {folder} does not fit this network: delete it, or begin anew without resume."
         ) from error
+    run, epochs = training.run, training.epochs
     where = f"in epoch {run.epoch + 1} of {epochs}, after {run.step_in_epoch} of its steps"
     progress.note(f"Resumed {where if run.epoch < epochs else 'after the last epoch'}.")
-    return run, average, best
+    return True
+
+
+def batches_left(training: Training) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Return the steps that are left of the epoch: the rows of each, and their inputs."""
+    job, run = training.job, training.run
+    batches = batches_of_epoch(len(job.targets), training.settings.batch_size, training.seed, run.epoch)
+    left = batches[run.step_in_epoch :]
+    return zip(left, job.train.batches(left, run.epoch), strict=True)
 
 
 def batches_of_epoch(count: int, size: int, seed: int, epoch: int) -> list[np.ndarray]:
@@ -397,3 +330,79 @@ def batches_of_epoch(count: int, size: int, seed: int, epoch: int) -> list[np.nd
     if len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()
     return np.split(order, starts[1:])
+
+
+def take_step(training: Training, rows: np.ndarray, inputs: np.ndarray) -> None:
+    """Take the next step: set rates and seed, compute the loss, follow its gradient, average the weights, count.
+
+    Loss and gradients are checked before the weights are changed, so that no weight ever becomes "not a number".
+
+    Raises:
+        TrainingError: The loss or a gradient is not a number, or the loss is far above guessing.
+    """
+    job, settings, run, optimizer = training.job, training.settings, training.run, training.optimizer
+    step = run.epoch * training.steps_per_epoch + run.step_in_epoch
+    steps = training.epochs * training.steps_per_epoch
+    rate = factor(settings, step, steps, training.steps_per_epoch, run.plateau)
+    for group, peak in zip(optimizer.param_groups, training.peaks, strict=True):
+        group["lr"] = peak * rate
+
+    seed_step(training.seed, step)
+    x, y = as_inputs(inputs, job.device), job.targets[torch.from_numpy(rows).to(job.device)]
+    mixed_x, mixed_y = mix(x, y, settings)
+    with torch.autocast(job.device.type, torch.bfloat16, enabled=settings.precision == "bfloat16"):
+        logits = job.network(mixed_x).float()
+    losses = losses_of(logits, mixed_y, job.loss, settings.label_smoothing)
+    check_finite("loss", float(losses.detach().mean()), run.where, settings)
+    loss = (losses * weights_of(mixed_y, job.class_weights)).mean()
+
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    learning = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    norm = nn.utils.clip_grad_norm_(learning, settings.clip_norm or math.inf)
+    check_finite("gradient", float(norm), run.where, settings)
+    optimizer.step()
+    update_average(training.average, job.network, settings.ema)
+    run.add(float(loss.detach()), count_right(logits, y, job.loss), len(rows))
+
+
+def so_far(training: Training) -> str:
+    """Return what is said of the epoch while it runs."""
+    run = training.run
+    said = f"epoch {run.epoch + 1}/{training.epochs}  loss {run.loss_sum / run.seen:.3f}"
+    # With several labels the accuracy is high whatever is learned.
+    return said if training.job.loss == "sigmoid" else f"{said}  accuracy {run.right / run.seen:.3f}"
+
+
+def finish_epoch(training: Training) -> dict[str, float]:
+    """Validate, keep the weights if they are the best, and go to the start of the next epoch; return the epoch's row.
+
+    Raises:
+        TrainingError: The validation loss is not a number.
+    """
+    job, settings, run = training.job, training.settings, training.run
+    judged = validate(job, training.average)
+    check_finite("validation loss", judged.unweighted_loss, run.where, settings)
+    row = {
+        "epoch": run.epoch + 1,
+        "loss": run.loss_sum / run.seen,
+        "accuracy": run.right / run.seen,
+        "val_loss": judged.loss,
+        "val_accuracy": judged.accuracy,
+        **({"val_mean_average_precision": judged.score} if job.loss == "sigmoid" else {}),
+        "learning_rate": training.optimizer.param_groups[0]["lr"],
+        "seconds": run.seconds,
+        "pictures_per_second": run.seen / max(run.seconds, 1e-9),
+    }
+    # The better score wins; of equal ones, the surer.
+    better = (judged.score, -judged.loss) > (run.best_score, -run.best_loss)
+    run.since_best = 0 if better else run.since_best + 1
+    if better:
+        run.best_score, run.best_loss = judged.score, judged.loss
+        training.best = clone(training.average) or copy_tensors(job.network)
+    if run.since_best and run.since_best % PLATEAU_EPOCHS == 0:
+        run.plateau *= settings.step_factor
+    run.history.append(row)
+    run.epoch, run.step_in_epoch = run.epoch + 1, 0
+    run.loss_sum, run.right, run.seen, run.seconds = 0.0, 0.0, 0, 0.0
+    return row

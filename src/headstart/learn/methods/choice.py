@@ -15,10 +15,11 @@ from headstart.core.metrics import Evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.core.significance import mcnemar, paired_permutation
-from headstart.learn.finetune.loop import Job, validation_logits
+from headstart.learn.finetune.loop import Job
 from headstart.learn.finetune.moved import distances
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.task import Task
+from headstart.learn.finetune.validation import validation_logits
 from headstart.learn.heads import ClassWeight
 from headstart.learn.heads.base import class_weights
 from headstart.learn.trained import Gain, Trained

@@ -1,0 +1,65 @@
+"""What the network says of the validation pictures, and how good that is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from headstart.core.labels import mean_average_precision
+from headstart.learn.finetune.loss import count_right, losses_of, weights_of
+from headstart.learn.finetune.tensors import Tensors, as_inputs, copy_tensors
+
+if TYPE_CHECKING:
+    from headstart.learn.finetune.loop import Job
+
+VALIDATION_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Means over the validation pictures.
+
+    Attributes:
+        loss: Weighted by class as in training.
+        unweighted_loss: With every picture alike.
+        accuracy: Share that is named right.
+        score: What the best epoch is chosen by: the accuracy, or with several labels the mean average precision.
+    """
+
+    loss: float
+    unweighted_loss: float
+    accuracy: float
+    score: float
+
+
+def validate(job: Job, average: Tensors) -> Judged:
+    """Judge the network on the validation pictures, with the averaged weights where they are kept."""
+    kept = copy_tensors(job.network) if average else {}
+    if average:
+        job.network.load_state_dict(average)
+    parts = [(rows, logits) for rows, logits in validation_logits(job)]
+    if average:
+        job.network.load_state_dict(kept)
+    y = job.validation_targets[torch.cat([rows for rows, _ in parts])]
+    logits = torch.cat([logits for _, logits in parts])
+    # On the processor, since Apple's GPUs have no float64.
+    losses, weights = (x.cpu().double() for x in (losses_of(logits, y, job.loss), weights_of(y, job.class_weights)))
+    score = accuracy = count_right(logits, y, job.loss) / len(y)
+    if job.loss == "sigmoid":
+        score = mean_average_precision(y.cpu().numpy() > 0.5, logits.cpu().numpy())
+    return Judged(float((losses * weights).sum() / weights.sum()), float(losses.mean()), accuracy, score)
+
+
+def validation_logits(job: Job) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield rows of the validation pictures and their logits `(rows, c)`, float32; the network is set to `eval()`."""
+    job.network.eval()
+    count = len(job.validation_targets)
+    batches = [np.arange(i, min(i + VALIDATION_BATCH, count)) for i in range(0, count, VALIDATION_BATCH)]
+    for rows, inputs in zip(batches, job.validation.batches(batches, 0), strict=True):
+        with torch.no_grad():
+            logits = job.network(as_inputs(inputs, job.device)).float()
+        yield torch.from_numpy(rows).to(job.device), logits
