@@ -338,8 +338,9 @@ def test_a_layer_that_moves_though_it_is_frozen_stops_everything(class_folders, 
 
 
 def test_a_gradual_schedule_starts_with_the_head_alone(class_folders) -> None:
-    classifier = fit(class_folders(per_class=20), {"unfreeze": [("head", 1), ("conv_head", 1)]})
+    classifier = fit(class_folders(per_class=20), {"unfreeze": [("head", 1), ("conv_head", 1)], "patience": 1})
     assert len(classifier.history_) == 2
+    assert classifier.history_.learning_rate.nunique() == 1  # each of the two has the whole schedule
 
 
 def test_the_epochs_of_the_head_come_first_in_the_history(folder, tmp_path) -> None:

@@ -48,7 +48,13 @@ class Maps:
             yield self.maps[batch, view % self.views]
 
 
-def make_job(*, dropout: float = 0.2, loss: str = "softmax", weights: torch.Tensor | None = None) -> Job:
+def make_job(
+    *,
+    dropout: float = 0.2,
+    loss: str = "softmax",
+    weights: torch.Tensor | None = None,
+    phases: tuple[int, ...] = (0,),
+) -> Job:
     rng = np.random.default_rng(0)
     maps = rng.normal(size=(COUNT, VIEWS, 3, 6, 6)).astype(np.float32)
     labels = np.arange(COUNT) % CLASSES
@@ -64,11 +70,28 @@ def make_job(*, dropout: float = 0.2, loss: str = "softmax", weights: torch.Tens
     groups = [{"params": list(network[i].parameters()), "lr": lr} for i, lr in ((6, 0.01), (0, 0.003), (1, 0.003))]
     source = Maps(maps)
     device = torch.device("cpu")
-    return Job(network, groups, source, source, targets, targets, loss, weights, lambda epoch: None, device)
+
+    def unfreeze_convolution_last(epoch: int) -> None:
+        network[0].requires_grad_(epoch >= phases[-1])
+
+    return Job(
+        network, groups, source, source, targets, targets, loss, weights, unfreeze_convolution_last, device, phases
+    )
 
 
 def run(settings: TrainingSettings, *, folder=None, resume=False, job: Job | None = None, progress=None) -> Result:
     return train(job or make_job(), settings, seed=5, folder=folder, resume=resume, progress=progress)
+
+
+def says(*scores: float):
+    """What takes the place of `validate`: the scores of the epochs in turn, the last one from then on."""
+    left = list(scores)
+
+    def validate(*given) -> Judged:
+        score = left.pop(0) if len(left) > 1 else left[0]
+        return Judged(1.0, 1.0, score, score)
+
+    return validate
 
 
 def assert_bitwise_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -92,7 +115,9 @@ RECIPES = {
     "sgd, steps": replace(EVERYTHING, optimizer="sgd", schedule="step", step_epochs=2, mixup=0.0, cutmix=0.0),
     "plateau, patience": replace(EVERYTHING, schedule="plateau", patience=2, epochs=8, ema=0.0, learning_rate=1.0),
     "one batch": replace(EVERYTHING, batch_size=100, label_smoothing=0.0),
+    "gradual": replace(EVERYTHING, schedule="plateau", patience=1, epochs=7),
 }
+PHASES = {"gradual": (0, 4)}
 
 
 # Exact resume
@@ -100,8 +125,8 @@ RECIPES = {
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_run_killed_after_any_step_and_resumed_ends_with_the_same_bits(recipe: str, tmp_path, monkeypatch) -> None:
-    settings = RECIPES[recipe]
-    whole = run(settings)
+    settings, phases = RECIPES[recipe], PHASES.get(recipe, (0,))
+    whole = run(settings, job=make_job(phases=phases))
     take_step, moments = loop.take_step, np.random.default_rng(1)
     resumed, attempts = None, 0
     while resumed is None:
@@ -118,7 +143,7 @@ def test_a_run_killed_after_any_step_and_resumed_ends_with_the_same_bits(recipe:
         # Two steps without a checkpoint lie between two saved ones.
         often = replace(settings, checkpoint_seconds=0.0 if attempts % 2 else 1e5)
         try:
-            resumed = run(often, folder=tmp_path, resume=attempts > 0)
+            resumed = run(often, folder=tmp_path, resume=attempts > 0, job=make_job(phases=phases))
         except Killed:
             attempts += 1
             if attempts % 4 == 0:  # no progress is possible without a checkpoint in between: let one through
@@ -150,7 +175,7 @@ def test_the_last_weights_are_equal_too_not_only_the_best(tmp_path, monkeypatch)
 
 
 def test_a_run_stopped_by_patience_does_not_go_on_when_resumed(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(loop, "validate", lambda job, average: Judged(1.0, 1.0, 0.5, 0.5))
+    monkeypatch.setattr(loop, "validate", says(0.5))
     settings, progress = RECIPES["plateau, patience"], Progress()
     first = run(settings, folder=tmp_path, progress=progress)
     assert len(first.history) == 3
@@ -294,7 +319,7 @@ def test_progress_shows_all_epochs_as_one_and_says_which_with_its_loss_and_accur
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_lowers_the_loss(recipe: str) -> None:
     settings = replace(RECIPES[recipe], epochs=12, mixup=0.0, cutmix=0.0, ema=min(RECIPES[recipe].ema, 0.5))
-    history = run(settings, job=make_job(dropout=0.0)).history
+    history = run(settings, job=make_job(dropout=0.0, phases=PHASES.get(recipe, (0,)))).history
     assert min(row["val_loss"] for row in history) < history[0]["val_loss"]
     assert min(row["loss"] for row in history) < history[0]["loss"]
 
@@ -382,14 +407,81 @@ def test_validation_asks_only_the_processor_for_float64(monkeypatch) -> None:
 
 
 def test_plateau_lowers_the_rate_after_two_epochs_without_a_better_validation(monkeypatch) -> None:
-    monkeypatch.setattr(loop, "validate", lambda job, average: Judged(1.0, 1.0, 0.5, 0.5))
+    monkeypatch.setattr(loop, "validate", says(0.5))
     settings = replace(EVERYTHING, schedule="plateau", warmup=0.0, epochs=7, step_factor=0.1)
-    rates = [row["learning_rate"] for row in run(settings).history]
-    assert rates == pytest.approx([0.01, 0.01, 0.01, 0.001, 0.001, 1e-4, 1e-4])
+    for phases, expected in (
+        ((0,), [0.01, 0.01, 0.01, 0.001, 0.001, 1e-4, 1e-4]),
+        ((0, 4), [0.01, 0.01, 0.01, 0.001, 0.01, 0.01, 0.01]),
+    ):
+        rates = [row["learning_rate"] for row in run(settings, job=make_job(phases=phases)).history]
+        assert rates == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_each_phase_has_the_rates_of_a_training_of_its_own(schedule: str, monkeypatch) -> None:
+    def rates_of(epochs: int, phases: tuple[int, ...] = (0,)) -> list[list[float]]:
+        rates = []
+
+        class Watched(torch.optim.AdamW):
+            def step(self, closure=None):
+                rates.append([group["lr"] for group in self.param_groups])
+                return super().step(closure)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.optim, "AdamW", Watched)
+            run(replace(settings, epochs=epochs), job=make_job(phases=phases))
+        return rates
+
+    settings = replace(EVERYTHING, schedule=schedule, warmup=0.3, step_epochs=1, step_factor=0.5)
+    first, second = rates_of(2), rates_of(4)
+    assert rates_of(6, (0, 2)) == first + second
+    assert first[0] < first[3] > first[-1] or schedule == "constant"
+
+
+@pytest.mark.parametrize(
+    ("patience", "epochs", "notes"),
+    [
+        (3, [1, 2, 3, 4, 5, 6, 7, 8], ["Stopped after epoch 8: no better validation for 3 epochs."]),
+        (
+            2,
+            [1, 2, 3, 5, 6, 7],
+            [
+                "Went on to epoch 5 after epoch 3: no better validation for 2 epochs.",
+                "Stopped after epoch 7: no better validation for 2 epochs.",
+            ],
+        ),
+    ],
+)
+def test_a_phase_that_does_not_improve_ends_itself_and_not_the_training(
+    patience: int, epochs: list[int], notes: list[str], tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(loop, "validate", says(0.5))
+    settings, progress, job = replace(EVERYTHING, epochs=10, patience=patience), Progress(), make_job(phases=(0, 4))
+    before = loop.copy_tensors(job.network)
+    result = run(settings, folder=tmp_path, job=job, progress=progress)
+    assert [row["epoch"] for row in result.history] == epochs
+    assert progress.notes == notes
+    assert not torch.equal(job.network[0].weight, before["0.weight"])
+    again = run(settings, folder=tmp_path, resume=True, job=make_job(phases=(0, 4)))
+    assert again.history == result.history
+
+
+def test_patience_counts_from_the_best_epoch_of_the_phase_and_the_best_of_all_is_kept(monkeypatch) -> None:
+    seen, job, judge = [], make_job(phases=(0, 2)), says(0.8, 0.9, 0.5, 0.6, 0.7, 0.8)
+
+    def validate(job, *given) -> Judged:
+        seen.append(loop.copy_tensors(job.network))
+        return judge()
+
+    monkeypatch.setattr(loop, "validate", validate)
+    result = run(replace(EVERYTHING, epochs=6, patience=1, ema=0.0), job=job)
+    assert [row["epoch"] for row in result.history] == [1, 2, 3, 4, 5, 6]
+    assert_bitwise_equal(result.best, seen[1])
+    assert not torch.equal(result.best["0.weight"], seen[5]["0.weight"])
 
 
 def test_weights_decay_but_not_biases_norms_nor_what_is_frozen() -> None:
-    job = make_job()
+    job = replace(make_job(), start_epoch=lambda epoch: None)
     job.network[0].requires_grad_(False)
     before = loop.copy_tensors(job.network)
     optimizer = make_optimizer(job.groups, replace(EVERYTHING, weight_decay=10.0))

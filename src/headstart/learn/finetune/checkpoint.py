@@ -17,7 +17,7 @@ from headstart.core.errors import CacheError, cache_unwritable
 
 FILE = "checkpoint.pt"
 # Raise it when the meaning of a checkpoint, or what a step does, changes: older ones are then ignored.
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)

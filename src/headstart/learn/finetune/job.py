@@ -65,6 +65,7 @@ def make_job(task: Task, progress: Progress) -> tuple[Job, TrainingSettings]:
         class_weights=None if weights is None else weights.to(device),
         start_epoch=start_epoch,
         device=device,
+        phases=tuple(phase.epoch for phase in course.layers.phases),
     )
     if not any(group["params"] for group in job.groups):
         raise SettingError("unfreeze leaves nothing to learn: this head has no parameters. Unfreeze a stage.")

@@ -40,6 +40,8 @@ from headstart.learn.finetune.tensors import (
 from headstart.learn.finetune.validation import validate
 
 PLATEAU_EPOCHS = 2
+# What every validation is better than.
+NOTHING = (-1.0, -math.inf)
 
 OnEpoch = Callable[[dict[str, float]], None]
 
@@ -57,6 +59,8 @@ class Job:
         class_weights: float32 `(c,)`, or None.
         start_epoch: Called with the number of each epoch before it, to unfreeze more.
         device: Where the network is; targets and class weights are there too.
+        phases: The first epoch of each phase of a gradual schedule, ascending from 0. A phase is a training of its own,
+            with a schedule and patience of its own, that goes on from the weights of the one before.
     """
 
     network: nn.Module
@@ -69,6 +73,7 @@ class Job:
     class_weights: torch.Tensor | None
     start_epoch: Callable[[int], None]
     device: torch.device
+    phases: tuple[int, ...] = (0,)
 
 
 @dataclass
@@ -78,9 +83,9 @@ class Run:
     Attributes:
         epoch, step_in_epoch: The next step, from 0.
         loss_sum, right, seen, seconds: Of the epoch so far: losses and right answers summed over the pictures seen.
-        plateau: Factor that the plateau schedule has come to.
-        since_best: Epochs since validation was best.
-        best_loss, best_score: Of the best validation; the score is the accuracy, or the mean average precision.
+        best: Rank of the best validation so far.
+        phase_best, since_best: Rank of the best one of the phase so far, and the epochs since.
+        plateau: Factor that the plateau schedule has come to in the phase.
         history: A row for each epoch done.
     """
 
@@ -90,10 +95,10 @@ class Run:
     right: float = 0.0
     seen: int = 0
     seconds: float = 0.0
-    plateau: float = 1.0
+    best: tuple[float, float] = NOTHING
+    phase_best: tuple[float, float] = NOTHING
     since_best: int = 0
-    best_loss: float = math.inf
-    best_score: float = -1.0
+    plateau: float = 1.0
     history: list[dict[str, float]] = field(default_factory=list)
 
     @property
@@ -112,6 +117,15 @@ class Run:
         self.loss_sum += loss * pictures
         self.right += right
         self.seen += pictures
+
+    def go_to(self, epoch: int) -> None:
+        """Go to the start of an epoch."""
+        self.epoch, self.step_in_epoch = epoch, 0
+        self.loss_sum, self.right, self.seen, self.seconds = 0.0, 0.0, 0, 0.0
+
+    def begin_phase(self) -> None:
+        """Forget what only counts within a phase."""
+        self.phase_best, self.since_best, self.plateau = NOTHING, 0, 1.0
 
 
 @dataclass(eq=False)
@@ -144,6 +158,12 @@ class Training:
     def epochs(self) -> int:
         """How many epochs there are."""
         return int(self.settings.epochs or 1)
+
+    @property
+    def phase(self) -> range:
+        """The epochs of the phase that the next step is in."""
+        first = max(epoch for epoch in self.job.phases if epoch <= self.run.epoch)
+        return range(first, min((epoch for epoch in self.job.phases if epoch > first), default=self.epochs))
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs to go on from here."""
@@ -243,7 +263,7 @@ def train(
         failures_are_explained(settings, folder),
         progress.step("train", epochs * count) as update,
     ):
-        while run.epoch < epochs and not (settings.patience and run.since_best >= settings.patience):
+        while run.epoch < epochs:
             job.start_epoch(run.epoch)
             job.network.train()
             began = time.perf_counter()
@@ -262,10 +282,10 @@ def train(
             progress.epoch(row, epochs)
             if on_epoch is not None:
                 on_epoch(row)
+            if run.epoch > row["epoch"]:
+                progress.note(out_of_patience(training))
             if should_stop():
                 raise keeper.stopped(run)
-    if run.epoch < epochs:
-        progress.note(f"Stopped after epoch {run.epoch}: no better validation for {settings.patience} epochs.")
     return Result(training.best, tuple(run.history), resumed_at)
 
 
@@ -341,9 +361,9 @@ def take_step(training: Training, rows: np.ndarray, inputs: np.ndarray) -> None:
         TrainingError: The loss or a gradient is not a number, or the loss is far above guessing.
     """
     job, settings, run, optimizer = training.job, training.settings, training.run, training.optimizer
-    step = run.epoch * training.steps_per_epoch + run.step_in_epoch
-    steps = training.epochs * training.steps_per_epoch
-    rate = factor(settings, step, steps, training.steps_per_epoch, run.plateau)
+    phase, per_epoch = training.phase, training.steps_per_epoch
+    step = run.epoch * per_epoch + run.step_in_epoch
+    rate = factor(settings, step - phase.start * per_epoch, len(phase) * per_epoch, per_epoch, run.plateau)
     for group, peak in zip(optimizer.param_groups, training.peaks, strict=True):
         group["lr"] = peak * rate
 
@@ -374,8 +394,17 @@ def so_far(training: Training) -> str:
     return said if training.job.loss == "sigmoid" else f"{said}  accuracy {run.right / run.seen:.3f}"
 
 
+def out_of_patience(training: Training) -> str:
+    """Return what is said where a phase has ended before its time."""
+    run, patience = training.run, training.settings.patience
+    what = f"Went on to epoch {run.epoch + 1}" if run.epoch < training.epochs else "Stopped"
+    return f"{what} after epoch {run.history[-1]['epoch']}: no better validation for {patience} epochs."
+
+
 def finish_epoch(training: Training) -> dict[str, float]:
-    """Validate, keep the weights if they are the best, and go to the start of the next epoch; return the epoch's row.
+    """Validate, keep the weights if they are the best, and go to the next epoch; return the row of this one.
+
+    Where patience is at its end, the next epoch is the first of the next phase, and of the last phase none.
 
     Raises:
         TrainingError: The validation loss is not a number.
@@ -394,15 +423,16 @@ def finish_epoch(training: Training) -> dict[str, float]:
         "seconds": run.seconds,
         "pictures_per_second": run.seen / max(run.seconds, 1e-9),
     }
-    # The better score wins; of equal ones, the surer.
-    better = (judged.score, -judged.loss) > (run.best_score, -run.best_loss)
-    run.since_best = 0 if better else run.since_best + 1
-    if better:
-        run.best_score, run.best_loss = judged.score, judged.loss
-        training.best = clone(training.average) or copy_tensors(job.network)
+    run.history.append(row)
+    if judged.rank > run.best:
+        run.best, training.best = judged.rank, clone(training.average) or copy_tensors(job.network)
+    run.since_best = 0 if judged.rank > run.phase_best else run.since_best + 1
+    run.phase_best = max(run.phase_best, judged.rank)
     if run.since_best and run.since_best % PLATEAU_EPOCHS == 0:
         run.plateau *= settings.step_factor
-    run.history.append(row)
-    run.epoch, run.step_in_epoch = run.epoch + 1, 0
-    run.loss_sum, run.right, run.seen, run.seconds = 0.0, 0.0, 0, 0.0
+    given_up = settings.patience and run.since_best >= settings.patience
+    end = training.phase.stop
+    run.go_to(end if given_up else run.epoch + 1)
+    if run.epoch == end:
+        run.begin_phase()
     return row

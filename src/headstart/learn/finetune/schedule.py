@@ -1,4 +1,10 @@
-"""The learning rate over time, as a factor of its peak."""
+"""The learning rate over time, as a factor of its peak.
+
+Each phase of a gradual schedule has its own, warm-up and all, as each stage has it in the code that Howard and Ruder
+published (2018, arXiv:1801.06146; the paper leaves it open): `train_clas.py` of fastai fits one slanted triangle for
+each `freeze_to`, and `fine_tune` of today's fastai one cycle before and one after it unfreezes. With one schedule over
+all phases, layers unfrozen later would never learn at their peak, and would begin without a warm-up.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +18,10 @@ def factor(settings: TrainingSettings, step: int, steps: int, steps_per_epoch: i
 
     Args:
         settings: Names the schedule.
-        step: Number of the step, from 0.
-        steps: How many steps there are in all.
+        step: Number of the step in its phase, from 0.
+        steps: How many steps the phase has.
         steps_per_epoch: How many of them an epoch has.
-        plateau: The factor that the plateau schedule has come to.
+        plateau: The factor that the plateau schedule has come to in the phase.
     """
     warmup = round(settings.warmup * steps)
     if step < warmup:

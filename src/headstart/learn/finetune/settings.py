@@ -23,7 +23,8 @@ class TrainingSettings:
 
     Attributes:
         unfreeze: The last N layers with parameters, a stage name, `all`, `head` (nothing but the head), or stage by
-            stage as a list of `(one of these, epochs)` pairs, such as `[("head", 2), ("blocks.6", 3), (12, 5)]`.
+            stage as a list of `(one of these, epochs)` pairs, such as `[("head", 2), ("blocks.6", 3), (12, 5)]`. Each
+            pair is a phase: warm-up, schedule and patience begin anew in it.
         epochs: Passes over the training pictures; left out where `unfreeze` is a list, which says it itself.
         batch_size: Pictures a step.
         learning_rate: Of the head, at its peak.
@@ -34,7 +35,7 @@ class TrainingSettings:
         momentum: Of `sgd`.
         weight_decay: Of the weights; not of biases and normalisation.
         schedule: After the warm-up: `cosine` to 0 (arXiv:1608.03983), `step`, `plateau` or `constant`.
-        warmup: Share of all steps over which the rate rises from 0.
+        warmup: Share of the steps of a phase over which the rate rises from 0.
         step_epochs, step_factor: Of `step`: every so many epochs the rate is multiplied by the factor; `plateau`
             multiplies by the factor whenever validation has not improved for two epochs.
         label_smoothing: Share of each target that is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567).
@@ -44,7 +45,8 @@ class TrainingSettings:
         ema: Decay of the exponential moving average of the weights that is validated and kept, such as 0.99: it
             spans about `1 / (1 - ema)` steps, which must be fewer than there are. 0 is off.
         clip_norm: Largest norm of all gradients together; 0 is off.
-        patience: Epochs without a better validation before training stops; 0 never stops early.
+        patience: Epochs without a better validation of the phase before the next phase begins, or training stops; 0
+            never stops early.
         batch_norm: `frozen` keeps the pretrained statistics of unfrozen stages too; `train` updates them.
         precision: `float32`, `bfloat16` (autocast), or `auto`: what a short trial finds faster.
         checkpoint_seconds: A checkpoint is written at least this often, besides the one after every epoch. It changes

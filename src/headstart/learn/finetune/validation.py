@@ -35,6 +35,11 @@ class Judged:
     accuracy: float
     score: float
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What is larger for the better one: the better score wins and, of equal ones, the surer."""
+        return self.score, -self.loss
+
 
 def validate(job: Job, average: Tensors) -> Judged:
     """Judge the network on the validation pictures, with the averaged weights where they are kept."""
