@@ -73,12 +73,13 @@ def test_outside_a_terminal_an_epoch_is_one_line(capsys: pytest.CaptureFixture[s
     assert epoch == "epoch  1/15  loss 0.500  70/s"
 
 
-def test_an_epoch_of_a_model_of_several_labels_tells_what_the_best_is_chosen_by(
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.parametrize("figure", ["mean average precision", "weighted accuracy"])
+def test_an_epoch_tells_what_the_best_is_chosen_by_where_that_is_not_the_accuracy(
+    figure: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     row = {"epoch": 2, "loss": 0.3, "accuracy": 0.99, "val_loss": 0.4, "val_accuracy": 0.98}
-    ConsoleProgress().epoch({**row, "val_mean_average_precision": 0.5}, 3)
-    assert capsys.readouterr().err == "epoch 2/3  loss 0.300  val loss 0.400, mean average precision 0.500\n"
+    ConsoleProgress().epoch({**row, f"val_{figure.replace(' ', '_')}": 0.5}, 3)
+    assert capsys.readouterr().err == f"epoch 2/3  loss 0.300  val loss 0.400, {figure} 0.500\n"
 
 
 def test_the_line_of_an_epoch_fits_a_window_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:

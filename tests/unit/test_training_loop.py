@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from torch import nn
 from torch.nn import functional
 
 from headstart.core.errors import CacheError, TrainingError
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_precision
-from headstart.learn.finetune import checkpoint, loop, precision
+from headstart.learn.finetune import checkpoint, loop, precision, validation
 from headstart.learn.finetune.loop import Job, Result, train
 from headstart.learn.finetune.loss import losses_of, scaled_weights, weights_of
 from headstart.learn.finetune.optimizer import make_optimizer
@@ -554,6 +555,59 @@ def test_class_weights_are_in_the_steps_and_in_the_validation_loss() -> None:
     training = loop.begin(job, plain, seed=0)
     loop.take_step(training, np.arange(COUNT), job.train.maps[:, 0])
     assert training.run.loss_sum / COUNT == pytest.approx((losses * of_each).mean(), rel=1e-5)
+
+
+IMBALANCED = np.array([0] * 17 + [1] * 2 + [2] * 2)
+
+
+def weighted_job(weights: torch.Tensor | None) -> Job:
+    targets = functional.one_hot(torch.from_numpy(IMBALANCED), CLASSES).float()
+    return replace(make_job(), validation_targets=targets, class_weights=weights)
+
+
+def says_classes(*epochs: list[int]):
+    """What takes the place of `validation_logits`: the classes that the pictures are given in each epoch in turn."""
+    left = list(epochs)
+
+    def validation_logits(job, *given):
+        named = torch.tensor(left.pop(0))
+        yield torch.arange(len(named)), functional.one_hot(named, CLASSES).float()
+
+    return validation_logits
+
+
+def test_with_class_weights_the_score_is_the_weighted_accuracy_which_is_the_balanced_one_for_balanced(
+    monkeypatch,
+) -> None:
+    named = [0] * 15 + [1, 2] + [1, 0] + [2, 2]
+    given = torch.tensor([0.5, 3.0, 1.0])
+    for weights in (scaled_weights("balanced", IMBALANCED, CLASSES), given):
+        monkeypatch.setattr(validation, "validation_logits", says_classes(named))
+        judged = loop.validate(weighted_job(weights), {})
+        expected = accuracy_score(IMBALANCED, named, sample_weight=weights.numpy()[IMBALANCED])
+        assert judged.score == pytest.approx(expected)
+        assert judged.accuracy == pytest.approx(accuracy_score(IMBALANCED, named))
+        assert (weights is given) != (judged.score == pytest.approx(balanced_accuracy_score(IMBALANCED, named)))
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_with_class_weights_an_epoch_that_gives_up_the_rare_classes_is_not_the_best(
+    balanced: bool, monkeypatch
+) -> None:
+    finds_them, gives_them_up = [0] * 12 + [1] * 5 + [1] * 2 + [2] * 2, [0] * 21
+    monkeypatch.setattr(validation, "validation_logits", says_classes(finds_them, gives_them_up))
+    job, seen = weighted_job(scaled_weights("balanced" if balanced else None, IMBALANCED, CLASSES)), []
+    result = train(
+        job,
+        replace(EVERYTHING, epochs=2, ema=0.0),
+        seed=5,
+        folder=None,
+        on_epoch=lambda row: seen.append(loop.copy_tensors(job.network)),
+    )
+    first, second = (row.get("val_weighted_accuracy") for row in result.history)
+    assert result.history[0]["val_accuracy"] < result.history[1]["val_accuracy"]
+    assert_bitwise_equal(result.best, seen[0 if balanced else 1])
+    assert (first > second) if balanced else (first is second is None)
 
 
 def test_a_healthy_run_with_a_large_class_weight_has_not_exploded() -> None:

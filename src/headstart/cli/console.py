@@ -12,10 +12,8 @@ from headstart.core.text import shown, shown_lines
 
 # Steps of several epochs: the epochs' own lines tell of them.
 _OF_EPOCHS = ("train",)
-# Of training, then of validation.
-_EPOCH = (("loss", "accuracy"), ("val_loss", "val_accuracy"))
-# With several labels: their accuracy is high whatever is learned, and the best epoch is chosen by this.
-_EPOCH_OF_LABELS = (("loss",), ("val_loss", "val_mean_average_precision"))
+# What the best epoch is chosen by where it is not the accuracy, which is then high whatever is learned.
+_CHOSEN_BY = ("val_mean_average_precision", "val_weighted_accuracy")
 
 
 class ConsoleProgress(Progress):
@@ -44,9 +42,10 @@ class ConsoleProgress(Progress):
         if self._quiet:
             return
         parts = [f"epoch {row['epoch']:>{len(str(epochs))}.0f}/{epochs}"]  # all of it fits 80 columns
-        training, validation = _EPOCH_OF_LABELS if "val_mean_average_precision" in row else _EPOCH
+        chosen_by = next((name for name in _CHOSEN_BY if name in row), "val_accuracy")
+        training = ("loss", "accuracy") if chosen_by == "val_accuracy" else ("loss",)
         parts += [f"{name} {row[name]:.3f}" for name in training if name in row]
-        judged = [f"{name[4:].replace('_', ' ')} {row[name]:.3f}" for name in validation if name in row]
+        judged = [f"{name[4:].replace('_', ' ')} {row[name]:.3f}" for name in ("val_loss", chosen_by) if name in row]
         if judged:
             parts.append(f"val {', '.join(judged)}")
         if "pictures_per_second" in row:

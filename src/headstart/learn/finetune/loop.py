@@ -22,7 +22,7 @@ from headstart.core.errors import CacheError
 from headstart.core.progress import Progress
 from headstart.learn.finetune import checkpoint
 from headstart.learn.finetune.failures import check_finite, failures_are_explained
-from headstart.learn.finetune.loss import count_right, losses_of, weights_of
+from headstart.learn.finetune.loss import losses_of, right_of, weights_of
 from headstart.learn.finetune.mixing import mix
 from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.schedule import factor
@@ -383,7 +383,7 @@ def take_step(training: Training, rows: np.ndarray, inputs: np.ndarray) -> None:
     check_finite("gradient", float(norm), run.where, settings)
     optimizer.step()
     update_average(training.average, job.network, settings.ema)
-    run.add(float(loss.detach()), count_right(logits, y, job.loss), len(rows))
+    run.add(float(loss.detach()), float(right_of(logits, y, job.loss).sum()), len(rows))
 
 
 def so_far(training: Training) -> str:
@@ -418,7 +418,7 @@ def finish_epoch(training: Training) -> dict[str, float]:
         "accuracy": run.right / run.seen,
         "val_loss": judged.loss,
         "val_accuracy": judged.accuracy,
-        **({"val_mean_average_precision": judged.score} if job.loss == "sigmoid" else {}),
+        f"val_{judged.measure}": judged.score,
         "learning_rate": training.optimizer.param_groups[0]["lr"],
         "seconds": run.seconds,
         "pictures_per_second": run.seen / max(run.seconds, 1e-9),

@@ -1,4 +1,4 @@
-"""The loss of fine-tuning, what classes weigh in it, and how many pictures are named right."""
+"""The loss of fine-tuning, what classes weigh in it, and which pictures are named right."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def weights_of(targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Ten
     return torch.ones(len(targets), device=targets.device) if weights is None else targets @ weights
 
 
-def count_right(logits: torch.Tensor, targets: torch.Tensor, kind: str) -> float:
-    """Return how many pictures are named right; with several labels a picture counts by its share of right ones."""
-    return float(share_right(logits, targets if kind == "sigmoid" else targets.argmax(dim=1)).sum())
+def right_of(logits: torch.Tensor, targets: torch.Tensor, kind: str) -> torch.Tensor:
+    """Return how right each picture is named, float `(n,)`: 1 or 0, or with several labels the share of right ones."""
+    return share_right(logits, targets if kind == "sigmoid" else targets.argmax(dim=1))
 
 
 def scaled_weights(wanted: ClassWeight, targets: np.ndarray, classes: int) -> torch.Tensor | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from headstart.core.labels import mean_average_precision
-from headstart.learn.finetune.loss import count_right, losses_of, weights_of
+from headstart.learn.finetune.loss import losses_of, right_of, weights_of
 from headstart.learn.finetune.tensors import Tensors, as_inputs, copy_tensors
 
 if TYPE_CHECKING:
@@ -26,14 +26,18 @@ class Judged:
     Attributes:
         loss: Weighted by class as in training.
         unweighted_loss: With every picture alike.
-        accuracy: Share that is named right.
-        score: What the best epoch is chosen by: the accuracy, or with several labels the mean average precision.
+        accuracy: Share that is named right, with every picture alike.
+        score: What the best epoch is chosen by.
+        measure: What that is: `accuracy`; with class weights `weighted_accuracy`, in which a picture counts by the
+            weight of its class, since an epoch that gives up a rare class would win by the plain one; with several
+            labels `mean_average_precision`.
     """
 
     loss: float
     unweighted_loss: float
     accuracy: float
     score: float
+    measure: str = "accuracy"
 
     @property
     def rank(self) -> tuple[float, float]:
@@ -51,12 +55,15 @@ def validate(job: Job, average: Tensors) -> Judged:
         job.network.load_state_dict(kept)
     y = job.validation_targets[torch.cat([rows for rows, _ in parts])]
     logits = torch.cat([logits for _, logits in parts])
-    # On the processor, since Apple's GPUs have no float64.
-    losses, weights = (x.cpu().double() for x in (losses_of(logits, y, job.loss), weights_of(y, job.class_weights)))
-    score = accuracy = count_right(logits, y, job.loss) / len(y)
+    of_each = losses_of(logits, y, job.loss), right_of(logits, y, job.loss), weights_of(y, job.class_weights)
+    losses, right, weights = (values.cpu().double().numpy() for values in of_each)  # Apple's GPUs have no float64
+    score, measure = float(np.average(right, weights=weights)), "accuracy"
     if job.loss == "sigmoid":
         score = mean_average_precision(y.cpu().numpy() > 0.5, logits.cpu().numpy())
-    return Judged(float((losses * weights).sum() / weights.sum()), float(losses.mean()), accuracy, score)
+        measure = "mean_average_precision"
+    elif job.class_weights is not None:
+        measure = "weighted_accuracy"
+    return Judged(float(np.average(losses, weights=weights)), float(losses.mean()), float(right.mean()), score, measure)
 
 
 def validation_logits(job: Job) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
