@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 
-from headstart.learn.finetune.schedule import factor
+from headstart.learn.finetune.schedule import average_decay, factor
 from headstart.learn.finetune.settings import TrainingSettings
 
 STEPS, PER_EPOCH = 100, 10
@@ -63,3 +63,17 @@ def test_plateau_has_the_factor_it_has_come_to_and_constant_has_none() -> None:
 def test_a_run_of_one_step_has_a_rate() -> None:
     for schedule in ("cosine", "step", "plateau", "constant"):
         assert factor(TrainingSettings(schedule=schedule), 0, 1, 1) == 1.0
+
+
+def test_the_decay_of_averaged_weights_rises_to_what_is_asked_for_and_stays_there() -> None:
+    # What TensorFlow's documentation of ExponentialMovingAverage says of `num_updates`.
+    decays = [average_decay(0.9, step) for step in range(200)]
+    assert decays[:3] == pytest.approx([1 / 10, 2 / 11, 3 / 12])
+    assert decays[79] < 0.9
+    assert set(decays[80:]) == {0.9}
+
+
+@pytest.mark.parametrize("ema", [0.9, 0.99, 0.999])
+def test_averaged_weights_leave_their_start_behind_within_the_steps_of_a_small_data_set(ema: float) -> None:
+    left = math.prod(average_decay(ema, step) for step in range(75))
+    assert left < 1e-3

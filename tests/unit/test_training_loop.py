@@ -385,6 +385,29 @@ def test_the_average_is_the_exponential_one_and_the_network_is_put_back_after_va
     assert_bitwise_equal(before, dict(job.network.state_dict()))
 
 
+def test_the_average_of_a_run_is_that_of_its_weights_after_each_step_and_not_of_where_it_began(monkeypatch) -> None:
+    job, weights, averages = make_job(), [], []
+    add = loop.Run.add
+
+    def after_step(run, *given) -> None:
+        weights.append(job.network[0].weight.detach().double().clone())
+        add(run, *given)
+
+    def validate(job, average, *given) -> Judged:
+        averages.append(average["0.weight"].double())
+        return Judged(1.0, 1.0, 0.5, 0.5)
+
+    monkeypatch.setattr(loop.Run, "add", after_step)
+    monkeypatch.setattr(loop, "validate", validate)
+    expected = job.network[0].weight.detach().double().clone()
+    run(replace(EVERYTHING, ema=0.999, epochs=3), job=job)
+    for step, now in enumerate(weights):
+        decay = (1 + step) / (10 + step)
+        expected = decay * expected + (1 - decay) * now
+    assert len(weights) == 15
+    assert torch.allclose(averages[-1], expected, atol=1e-6)
+
+
 def test_validation_asks_only_the_processor_for_float64(monkeypatch) -> None:
     to_processor, double = torch.Tensor.cpu, torch.Tensor.double
 

@@ -25,7 +25,7 @@ from headstart.learn.finetune.failures import check_finite, failures_are_explain
 from headstart.learn.finetune.loss import losses_of, right_of, weights_of
 from headstart.learn.finetune.mixing import mix
 from headstart.learn.finetune.optimizer import make_optimizer
-from headstart.learn.finetune.schedule import factor
+from headstart.learn.finetune.schedule import average_decay, factor
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import Source
 from headstart.learn.finetune.tensors import (
@@ -382,7 +382,7 @@ def take_step(training: Training, rows: np.ndarray, inputs: np.ndarray) -> None:
     norm = nn.utils.clip_grad_norm_(learning, settings.clip_norm or math.inf)
     check_finite("gradient", float(norm), run.where, settings)
     optimizer.step()
-    update_average(training.average, job.network, settings.ema)
+    update_average(training.average, job.network, average_decay(settings.ema, step))
     run.add(float(loss.detach()), float(right_of(logits, y, job.loss).sum()), len(rows))
 
 

@@ -1,4 +1,4 @@
-"""The learning rate over time, as a factor of its peak.
+"""Over time: the learning rate, as a factor of its peak, and the decay of averaged weights.
 
 Each phase of a gradual schedule has its own, warm-up and all, as each stage has it in the code that Howard and Ruder
 published (2018, arXiv:1801.06146; the paper leaves it open): `train_clas.py` of fastai fits one slanted triangle for
@@ -31,3 +31,12 @@ def factor(settings: TrainingSettings, step: int, steps: int, steps_per_epoch: i
     if settings.schedule == "step":
         return float(settings.step_factor ** (step // steps_per_epoch // settings.step_epochs))
     return plateau if settings.schedule == "plateau" else 1.0
+
+
+def average_decay(ema: float, step: int) -> float:
+    """Return the decay of the averaged weights at a step, counted from 0 over all phases.
+
+    It rises to `ema` as that of TensorFlow's `ExponentialMovingAverage` does by `num_updates`. The average begins with
+    the frozen weights: with a decay of 0.999 throughout, 93 % of it would still be those after 75 steps.
+    """
+    return min(ema, (1 + step) / (10 + step))

@@ -43,7 +43,7 @@ class TrainingSettings:
             (manifold mixup, Verma et al. 2019, arXiv:1806.05236). 0 is off.
         cutmix: Alpha of CutMix (Yun et al. 2019, arXiv:1905.04899), on pixels or on maps of activations. 0 is off.
         ema: Decay of the exponential moving average of the weights that is validated and kept, such as 0.99: it
-            spans about `1 / (1 - ema)` steps, which must be fewer than there are. 0 is off.
+            spans about `1 / (1 - ema)` steps, and fewer at first (`schedule.average_decay`). 0 is off.
         clip_norm: Largest norm of all gradients together; 0 is off.
         patience: Epochs without a better validation of the phase before the next phase begins, or training stops; 0
             never stops early.
