@@ -359,7 +359,7 @@ def test_the_best_weights_are_kept_though_later_ones_are_worse(monkeypatch) -> N
     for ema in (0.0, 0.5):
         job, seen = make_job(), []
 
-        def validate(job, average, seen=seen):
+        def validate(job, average, *given, seen=seen):
             seen.append(loop.clone(average) if average else loop.copy_tensors(job.network))
             return Judged(0.5, 0.5, 0.9, 0.9) if len(seen) == 2 else Judged(1.0, 1.0, 0.3, 0.3)
 
@@ -406,6 +406,24 @@ def test_the_average_of_a_run_is_that_of_its_weights_after_each_step_and_not_of_
         expected = decay * expected + (1 - decay) * now
     assert len(weights) == 15
     assert torch.allclose(averages[-1], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("batch_size", "largest"), [(4, 4), (15, 15), (100, 64)])
+def test_validation_takes_no_larger_batches_than_training_so_that_lower_ones_need_less_memory(
+    batch_size: int, largest: int
+) -> None:
+    job = make_job()
+    maps, sizes = np.repeat(job.validation.maps, 4, axis=0), []
+    job = replace(job, validation=Maps(maps), validation_targets=job.targets.repeat_interleave(4, dim=0))
+
+    def remember(network, inputs, outputs) -> None:
+        if not network.training:
+            sizes.append(len(outputs))
+
+    job.network.register_forward_hook(remember)
+    run(replace(EVERYTHING, epochs=1, batch_size=batch_size), job=job)
+    assert max(sizes) == largest
+    assert sum(sizes) == 4 * COUNT
 
 
 def test_validation_asks_only_the_processor_for_float64(monkeypatch) -> None:
@@ -700,7 +718,7 @@ def test_what_is_not_a_number_is_told_before_any_weight_becomes_one(what: str, m
     elif what == "gradient":
         job.network[6].weight.register_hook(lambda grad: grad * float("inf"))
     else:
-        monkeypatch.setattr(loop, "validate", lambda job, average: Judged(float("nan"), float("nan"), 0.5, 0.5))
+        monkeypatch.setattr(loop, "validate", lambda *given: Judged(float("nan"), float("nan"), 0.5, 0.5))
     words = {"inputs": "the loss became nan", "gradient": "the gradient became", "validation": "the validation loss"}
     with pytest.raises(TrainingError, match=f"{words[what]}.* in epoch 1"):
         run(EVERYTHING, job=job)

@@ -410,7 +410,7 @@ def finish_epoch(training: Training) -> dict[str, float]:
         TrainingError: The validation loss is not a number.
     """
     job, settings, run = training.job, training.settings, training.run
-    judged = validate(job, training.average)
+    judged = validate(job, training.average, settings.batch_size)
     check_finite("validation loss", judged.unweighted_loss, run.where, settings)
     row = {
         "epoch": run.epoch + 1,

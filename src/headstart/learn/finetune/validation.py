@@ -16,7 +16,7 @@ from headstart.learn.finetune.tensors import Tensors, as_inputs, copy_tensors
 if TYPE_CHECKING:
     from headstart.learn.finetune.loop import Job
 
-VALIDATION_BATCH = 64
+LARGEST_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,18 @@ class Judged:
         return self.score, -self.loss
 
 
-def validate(job: Job, average: Tensors) -> Judged:
-    """Judge the network on the validation pictures, with the averaged weights where they are kept."""
+def validate(job: Job, average: Tensors, batch_size: int = LARGEST_BATCH) -> Judged:
+    """Judge the network on the validation pictures, with the averaged weights where they are kept.
+
+    Args:
+        job: Has the network and the pictures.
+        average: The averaged weights, or nothing.
+        batch_size: Pictures a step of training.
+    """
     kept = copy_tensors(job.network) if average else {}
     if average:
         job.network.load_state_dict(average)
-    parts = [(rows, logits) for rows, logits in validation_logits(job)]
+    parts = list(validation_logits(job, batch_size))
     if average:
         job.network.load_state_dict(kept)
     y = job.validation_targets[torch.cat([rows for rows, _ in parts])]
@@ -66,11 +72,19 @@ def validate(job: Job, average: Tensors) -> Judged:
     return Judged(float(np.average(losses, weights=weights)), float(losses.mean()), float(right.mean()), score, measure)
 
 
-def validation_logits(job: Job) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield rows of the validation pictures and their logits `(rows, c)`, float32; the network is set to `eval()`."""
+def validation_logits(job: Job, batch_size: int = LARGEST_BATCH) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield rows of the validation pictures and their logits `(rows, c)`, float32; the network is set to `eval()`.
+
+    No batch is larger than one of training, which needs more memory: for gradients, and all activations at once. Where
+    a network could be trained it can so be validated, and whoever lowers `batch_size` lowers what both need.
+
+    Args:
+        job: Has the network and the pictures.
+        batch_size: Pictures a step of training.
+    """
     job.network.eval()
-    count = len(job.validation_targets)
-    batches = [np.arange(i, min(i + VALIDATION_BATCH, count)) for i in range(0, count, VALIDATION_BATCH)]
+    count, size = len(job.validation_targets), min(batch_size, LARGEST_BATCH)
+    batches = [np.arange(i, min(i + size, count)) for i in range(0, count, size)]
     for rows, inputs in zip(batches, job.validation.batches(batches, 0), strict=True):
         with torch.no_grad():
             logits = job.network(as_inputs(inputs, job.device)).float()

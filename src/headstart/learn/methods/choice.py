@@ -50,7 +50,7 @@ def judge(job: Job, task: Task) -> Outcomes:
     """Return what the trained network says of the validation pictures."""
     prepared = task.setup.prepared
     dataset, rows = prepared.dataset, prepared.split.validation
-    logits = torch.cat([part for _, part in validation_logits(job)])
+    logits = torch.cat([part for _, part in validation_logits(job, task.course.settings.batch_size)])
     named = ACTIVATIONS[dataset.activation](logits).cpu().numpy()
     paths, units = tuple(dataset.paths[row] for row in rows), prepared.split.units[rows]
     return Outcomes(dataset.classes, paths, dataset.targets[rows], named, units=units)
