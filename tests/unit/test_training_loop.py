@@ -731,6 +731,11 @@ def test_what_is_not_a_number_is_told_before_any_weight_becomes_one(what: str, m
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:118] . DefaultCPUAllocator: can't allocate memory: you tried"),
         MemoryError("Unable to allocate 20.0 GiB for an array"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 17.9 GB, max allowed: 18.1 GB)"),
+        RuntimeError("Invalid buffer size: 19.45 GB"),
     ],
 )
 def test_short_memory_is_explained(error: Exception, monkeypatch) -> None:
@@ -744,13 +749,55 @@ def test_short_memory_is_explained(error: Exception, monkeypatch) -> None:
     assert "lower batch_size to 2 (--batch-size, or in --training where you gave it there)" in str(found.value)
 
 
-def test_other_errors_are_not_called_short_memory(monkeypatch) -> None:
+def test_short_memory_for_one_picture_does_not_advise_to_take_fewer(monkeypatch) -> None:
     def fail(*arguments):
-        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        raise MemoryError
 
     monkeypatch.setattr(loop, "losses_of", fail)
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+    with pytest.raises(TrainingError, match="^memory is short for a single picture: unfreeze less.$"):
+        run(replace(EVERYTHING, batch_size=1))
+
+
+def test_an_operator_that_the_device_lacks_is_explained(monkeypatch) -> None:
+    def fail(*arguments):
+        raise NotImplementedError(
+            "The operator 'aten::upsample_bicubic2d.out' is not currently implemented for the MPS device. If you want "
+            "this op to be added in priority during the prototype phase of this feature, please comment on the issue."
+        )
+
+    monkeypatch.setattr(loop, "losses_of", fail)
+    with pytest.raises(TrainingError, match="no operator aten::upsample_bicubic2d.out on Apple's GPUs.*--device cpu"):
         run(EVERYTHING)
+
+
+def test_normalisation_over_a_single_picture_is_explained() -> None:
+    """Its statistics are those of one number a channel, which torch refuses."""
+    job = make_job()
+    job.network[1], job.network[3] = nn.AdaptiveAvgPool2d(1), nn.BatchNorm2d(6)
+    settings = replace(EVERYTHING, batch_size=1, batch_norm="train", ema=0.0)
+    with pytest.raises(
+        TrainingError, match="batch_size is 1, .*give a batch_size of 2 or more, or batch_norm='frozen'"
+    ):
+        run(settings, job=job)
+    assert len(run(replace(settings, batch_size=2, epochs=1), job=job).history) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("mat1 and mat2 shapes cannot be multiplied"),
+        NotImplementedError('Module [Head] is missing the required "forward" function'),
+        ValueError("too many values to unpack"),
+    ],
+)
+def test_errors_of_ours_are_not_called_the_users(error: Exception, monkeypatch) -> None:
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setattr(loop, "losses_of", fail)
+    with pytest.raises(type(error)) as found:
+        run(EVERYTHING)
+    assert found.value is error
 
 
 # Precision

@@ -19,7 +19,7 @@ TRAINING = {
     "momentum": "of sgd",
     "weight_decay": "of weights, not of biases and normalisation",
     "schedule": "cosine, step, plateau or constant",
-    "warmup": "share of all steps in which the rate rises",
+    "warmup": "share of the steps in which the rate rises",
     "step_epochs": "of step: epochs between two cuts of the rate",
     "step_factor": "of step and plateau: what the rate is multiplied by",
     "label_smoothing": "share of each target spread over all classes",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,15 @@ from headstart.learn.finetune.settings import TrainingSettings
 # Guessing among a million classes gives ln(1,000,000) = 14. Compared without class weights, which may be any numbers.
 EXPLODED = 50.0
 _KEPT = " The last checkpoint is kept."
+# CUDA has a class of its own; cuBLAS and cuDNN, Apple's GPUs and the processor have texts.
+_SHORT_MEMORY = (
+    "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "Invalid buffer size",
+    "allocate memory",
+    "not enough memory",
+    "out of memory",
+)
 
 
 def check_finite(what: str, value: float, where: str, settings: TrainingSettings) -> None:
@@ -40,7 +50,9 @@ def check_finite(what: str, value: float, where: str, settings: TrainingSettings
 
 @contextmanager
 def failures_are_explained(settings: TrainingSettings, folder: Path | None = None) -> Iterator[None]:
-    """Turn the errors of an allocation that failed into a TrainingError, and let each say whether a checkpoint is kept.
+    """Turn what the user can do something about into a TrainingError, and let each say whether a checkpoint is kept.
+
+    That is memory that is short, an operator that the device lacks, and normalisation over a single picture.
 
     Args:
         settings: Of the training.
@@ -50,22 +62,36 @@ def failures_are_explained(settings: TrainingSettings, folder: Path | None = Non
         yield
     except TrainingError as error:
         raise TrainingError(f"{error}{_kept(folder)}") from error.__cause__
-    except (MemoryError, RuntimeError) as error:
-        # CUDA has a class of its own (a RuntimeError); on the processor torch has only a text.
-        text = str(error)
-        short = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in text
-        if not (short or "out of memory" in text or "not enough memory" in text):
+    except (MemoryError, RuntimeError, ValueError) as error:
+        explained = _explained(error, settings)
+        if explained is None:
             raise
-        raise TrainingError(
-            f"memory is short for batches of {settings.batch_size} pictures: lower batch_size "
-            f"to {max(1, settings.batch_size // 2)} (--batch-size, or in --training where you gave it there), "
-            f"or unfreeze less.{_kept(folder)}"
-        ) from error
+        raise TrainingError(f"{explained}{_kept(folder)}") from error
 
 
 def without_checkpoint(error: BaseException) -> str:
     """Return what an error says but for the checkpoint, for whoever goes on without it."""
     return str(error).removesuffix(_KEPT)
+
+
+def _explained(error: MemoryError | RuntimeError | ValueError, settings: TrainingSettings) -> str | None:
+    """Return what happened and what to change; None of an error that is none of the user's doing."""
+    text, size = str(error), settings.batch_size
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in text for words in _SHORT_MEMORY):
+        lower = f"lower batch_size to {size // 2} (--batch-size, or in --training where you gave it there), or "
+        batches = f"batches of {size} pictures: {lower}" if size > 1 else "a single picture: "
+        return f"memory is short for {batches}unfreeze less."
+    if missing := re.search(r"operator '(\S+)' is not currently implemented for the MPS device", text):
+        return (
+            f"torch has no operator {missing[1]} on Apple's GPUs: train on the processor (--device cpu), or set "
+            "PYTORCH_ENABLE_MPS_FALLBACK=1 in the environment, and the processor does what they cannot."
+        )
+    if "Expected more than 1 value per channel when training" in text:
+        return (
+            f"batch_size is {size}, and batch_norm={settings.batch_norm!r} takes statistics over the pictures of a "
+            "batch: give a batch_size of 2 or more, or batch_norm='frozen'."
+        )
+    return None
 
 
 def _kept(folder: Path | None) -> str:
