@@ -41,8 +41,9 @@ class Printed(Progress):
         yield update
 
 data, out, resume = sys.argv[1], sys.argv[2], sys.argv[3] == "resume"
+# What is compared has a cache of its own each, and on a busy machine a trial in each may find another precision faster.
 training = dict(epochs=6, batch_size=4, unfreeze="blocks.5", mixup=0.3, cutmix=1.0, ema=0.9, schedule="plateau",
-                checkpoint_seconds=0.0)
+                checkpoint_seconds=0.0, precision="float32")
 classifier = ImageClassifier(method="finetune", image_size=64, head="mlp", epochs=5, views=3, augmentation="standard",
                              training=training)
 progress = Printed()
