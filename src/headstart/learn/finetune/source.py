@@ -13,11 +13,11 @@ import numpy as np
 
 from headstart.core import settings
 from headstart.core.errors import CacheError, DataError, ImageError
+from headstart.core.machine import cores
 from headstart.core.pictures import name
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
-from headstart.core.runtime import cores
 from headstart.learn.augment import Augmentation
 from headstart.learn.cache import room
 from headstart.learn.features.engines import choose_device

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headstart.core.findings import KINDS, Checkup, Kind, Suspect, sort_kinds
+from headstart.core.machine import cores
 from headstart.core.pipeline import map_ordered
-from headstart.core.runtime import cores
 from headstart.core.sentences import percent
 from headstart.core.text import below
 from headstart.use.page import check_page, render, save_page, thumbnail_or_none

@@ -9,9 +9,9 @@ import numpy as np
 
 from headstart.core import images as decoding
 from headstart.core.errors import HeadstartError, ImageError
+from headstart.core.machine import cores
 from headstart.core.pipeline import map_ordered
 from headstart.core.preprocessing import Preprocessing, shrink
-from headstart.core.runtime import cores
 from headstart.use.page import THUMBNAIL_SIDE, thumbnail_or_none, thumbnail_uri
 from headstart.use.report.material import HeatMaps, Said
 
