@@ -273,6 +273,19 @@ def test_the_copied_code_is_the_original_but_for_the_imports(tmp_path) -> None:
             assert mine == original or (mine.replace(to_bundle.PACKAGE, "headstart.core") == original)
 
 
+def test_the_script_of_a_bundle_is_our_own_but_for_the_imports_and_says_how_it_is_used(predictor, tmp_path) -> None:
+    export_model(predictor, tmp_path / "bundle", "bundle")
+    script = tmp_path / "bundle" / "predict.py"
+    source = (SOURCE / "use" / "exporters" / "bundle_predict.py").read_text(encoding="utf-8")
+    assert script.read_text(encoding="utf-8") == source.replace("from headstart.core.", "from headstart_core.")
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "python predict.py [--json] PICTURE" in done.stderr
+    data = odd_pictures()["plain jpeg"]
+    said = subprocess.run([sys.executable, script, "-"], input=data, capture_output=True, check=True)
+    assert said.stdout.decode().startswith(f"picture 0  {predictor.predict(data)[0]} ")
+
+
 def with_requirements(names: tuple[str, ...]) -> set[str]:
     """The distributions that pip would install for these."""
     found: set[str] = set()

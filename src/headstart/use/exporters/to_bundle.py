@@ -1,7 +1,7 @@
 """A folder that runs by itself: the OpenVINO model, `predict.py`, and headstart's own reading and preprocessing.
 
-What turns a picture into an answer is copied from `headstart.core`, not rewritten: the only change is the package's
-name in the imports. `requirements.txt` names the five packages that the copy needs, with the versions it was proved on.
+`bundle_predict` and what it needs of `headstart.core` are copied, not rewritten: the only change is the package's name
+in the imports. `requirements.txt` names the five packages that the copy needs, with the versions it was proved on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from headstart.core.errors import ModelError
 from headstart.core.predictor import Predictor
 from headstart.core.replacing import new_file
 from headstart.core.text import shown
-from headstart.use.exporters import to_openvino
+from headstart.use.exporters import bundle_predict, to_openvino
 from headstart.use.exporters.contract import Exported, How, Number
 
 PRECISIONS: tuple[Number, ...] = to_openvino.PRECISIONS
@@ -34,57 +34,7 @@ PACKAGE = "headstart_core"
 MODEL = "model"
 SCRIPT = "predict.py"
 REQUIREMENTS = ("numpy", "opencv-python-headless", "openvino", "pillow", "simplejpeg")
-_ENTRIES = ("artifact", "exported", "pictures", "predictor")
-
-_PREDICT = '''"""Name what is in pictures: python predict.py [--json] PICTURE…
-
-A PICTURE is a file, a folder, a glob, or - for one on standard input. Needs what requirements.txt lists, and neither
-torch nor headstart. The same answers as `headstart predict`.
-"""
-
-import json
-import sys
-from pathlib import Path
-
-from headstart_core.artifact import load
-from headstart_core.errors import HeadstartError
-from headstart_core.pictures import expand
-
-
-def main(arguments):
-    """Print one line a picture; return 1 where one could not be read."""
-    # A name that the terminal cannot show is shown escaped.
-    sys.stdout.reconfigure(errors="backslashreplace")
-    names = [name for name in arguments if name != "--json"]
-    if not names:
-        print(__doc__, file=sys.stderr)
-        return 2
-    try:
-        predictor = load(Path(__file__).resolve().parent / "model")
-        pictures = [sys.stdin.buffer.read()] if names == ["-"] else list(expand(names))
-    except HeadstartError as error:
-        print(f"predict.py: {error}", file=sys.stderr)
-        return 2
-    broken = False
-    for prediction in predictor.stream(pictures, many=len(pictures) > 1):
-        if prediction.probabilities is None:
-            broken = True
-            print(f"{prediction.name}: {prediction.error}", file=sys.stderr)
-            continue
-        answer = predictor.answer(prediction)
-        if "--json" in arguments:
-            print(json.dumps({"path": prediction.name, **answer.to_json()}))
-            continue
-        unknown = "  none of these?" if answer.unknown else ""
-        given = (answer.label,) if answer.labels is None else answer.labels
-        said = "  ".join(f"{name} {answer.probabilities[name]:.3f}" for name in given) or "none"
-        print(f"{prediction.name}  {said}{unknown}")
-    return int(broken)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
-'''
+_CORE, _SOURCE = Path(str(core.__file__)).parent, Path(bundle_predict.__file__)
 
 _README = """# {name}
 
@@ -143,7 +93,7 @@ def export(predictor: Predictor, folder: Path, how: How) -> None:
     (folder / MODEL).mkdir()
     to_openvino.export(predictor, folder / MODEL, how)
     copy_core(folder / PACKAGE)
-    (folder / SCRIPT).write_text(_PREDICT, encoding="utf-8")
+    _copy(_SOURCE, folder / SCRIPT)
     versions = [f"{name}=={importlib.metadata.version(name)}\n" for name in REQUIREMENTS]
     (folder / "requirements.txt").write_text("".join(versions), encoding="utf-8")
     name = str(predictor.description.get("data", {}).get("name", "classifier"))
@@ -169,28 +119,37 @@ def load(folder: Path) -> Bundle:
 
 
 def needed_modules() -> list[str]:
-    """Return the modules of `headstart.core` that predicting imports, directly or through others, sorted."""
-    home = Path(str(core.__file__)).parent
-    waiting, found = list(_ENTRIES), set()
+    """Return the modules of `headstart.core` that `predict.py` imports, directly or through others, sorted."""
+    waiting, found = _imported(_SOURCE), set()
     while waiting:
         name = waiting.pop()
-        if name in found or not (home / f"{name}.py").is_file():
-            continue
-        found.add(name)
-        for node in ast.walk(ast.parse((home / f"{name}.py").read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("headstart.core"):
-                inside = str(node.module).removeprefix("headstart.core").lstrip(".")
-                waiting += [inside] if inside else [alias.name for alias in node.names]
+        if name not in found and (_CORE / f"{name}.py").is_file():
+            found.add(name)
+            waiting += _imported(_CORE / f"{name}.py")
     return sorted(found)
 
 
+def _imported(file: Path) -> list[str]:
+    """Return the names that a file imports from `headstart.core`, anywhere in it."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("headstart.core"):
+            inside = str(node.module).removeprefix("headstart.core").lstrip(".")
+            names += [inside] if inside else [alias.name for alias in node.names]
+    return names
+
+
 def copy_core(folder: Path) -> None:
-    """Copy what predicting needs of `headstart.core`, with another name of the package in its imports."""
-    home = Path(str(core.__file__)).parent
+    """Copy what predicting needs of `headstart.core`."""
     folder.mkdir()
     for name in ("__init__", *needed_modules()):
-        text = (home / f"{name}.py").read_text(encoding="utf-8")
-        (folder / f"{name}.py").write_text(text.replace("headstart.core", PACKAGE), encoding="utf-8")
+        _copy(_CORE / f"{name}.py", folder / f"{name}.py")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file of ours, with another name of the package in its imports."""
+    text = source.read_text(encoding="utf-8")
+    target.write_text(text.replace("headstart.core", PACKAGE), encoding="utf-8")
 
 
 def zip_of(folder: Path) -> Path:
