@@ -28,9 +28,9 @@ KEY = "a-key-of-more-than-16"
 
 @contextmanager
 def serving(*folders: Path, **options: Any) -> Iterator[httpx.Client]:
-    """Serve models in a thread of this process; `limits` and others go to `create_app`."""
-    limits = Limits(**options.pop("limits", {}))
-    app = create_app(Models(map(str, folders)), limits, **{"access_log": False, **options})
+    """Serve models in a thread of this process; `limits`, `access` and others go to `create_app`."""
+    limits, access = Limits(**options.pop("limits", {})), guards.Access(**options.pop("access", {}))
+    app = create_app(Models(map(str, folders)), limits, access, **{"access_log": False, **options})
     bound = bind("127.0.0.1", 0)
     server = uvicorn.Server(configure(app, 30))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})

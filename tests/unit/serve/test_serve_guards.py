@@ -14,7 +14,7 @@ from headstart.use.serve import guards
 
 
 def test_without_the_right_key_only_health_is_told(model: Path) -> None:
-    with serving(model, keys=guards.Keys([KEY, "another-key-of-the-server"])) as client:
+    with serving(model, access={"keys": guards.Keys([KEY, "another-key-of-the-server"])}) as client:
         for given in (None, "Bearer wrong", f"Bearer {KEY}x", f"Basic {KEY}", "Bearer \xfc"):
             headers = {} if given is None else {"authorization": given.encode("latin-1")}
             for method, path in (("POST", "/predict"), ("GET", "/model"), ("GET", "/models"), ("GET", "/metrics")):
@@ -52,7 +52,8 @@ def test_other_hosts_and_pages_of_other_sites_are_refused_unless_allowed(model: 
     assert answer.status_code == 200
     assert "access-control-allow-origin" not in answer.headers
     site = "https://pictures.example"
-    with serving(model, origins=[site], hosts=guards.LOOPBACK | {"models.example"}) as open_client:
+    access = {"origins": frozenset([site]), "hosts": guards.LOOPBACK | {"models.example"}}
+    with serving(model, access=access) as open_client:
         allowed = open_client.post("/predict", content=PICTURE, headers={"origin": site, "host": "models.example"})
         assert allowed.status_code == 200
         assert allowed.headers["access-control-allow-origin"] == site
@@ -66,7 +67,7 @@ def test_a_page_of_an_allowed_site_can_read_every_answer_and_no_other_page_can(
 ) -> None:
     site, other = {"origin": "https://pictures.example"}, {"origin": "https://evil.example"}
     ask = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
-    with serving(model, origins=[site["origin"]], keys=guards.Keys([KEY])) as client:
+    with serving(model, access={"origins": frozenset([site["origin"]]), "keys": guards.Keys([KEY])}) as client:
         key = {"authorization": f"Bearer {KEY}"}
         monkeypatch.setattr(Predictor, "run", lambda *arguments: 1 / 0)
         for status, headers in (
@@ -86,6 +87,22 @@ def test_a_page_of_an_allowed_site_can_read_every_answer_and_no_other_page_can(
         assert (first.status_code, first.headers["access-control-allow-origin"]) == (200, site["origin"])
         assert "authorization" in first.headers["access-control-allow-headers"]
         assert client.options("/predict", headers={**other, **ask}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("host", "allowed", "expected"),
+    [
+        ("127.0.0.1", (), {"localhost", "127.0.0.1", "::1"}),
+        ("127.0.0.5", (), {"localhost", "127.0.0.1", "::1", "127.0.0.5"}),
+        ("localhost", ("models.example",), {"localhost", "127.0.0.1", "::1", "models.example"}),
+        ("0.0.0.0", (), None),
+        ("192.0.2.7", ("models.example",), {"localhost", "127.0.0.1", "::1", "192.0.2.7", "models.example"}),
+    ],
+)
+def test_a_server_on_loopback_or_with_allowed_names_answers_to_no_others(
+    host: str, allowed: tuple[str, ...], expected: set[str] | None
+) -> None:
+    assert guards.hosts_for(host, allowed) == expected
 
 
 @pytest.mark.parametrize("origin", ["https://pictures.example", "http://localhost:3000", "http://[::1]:8080"])

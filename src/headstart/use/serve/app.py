@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, TypeVar
@@ -58,10 +58,8 @@ _bearer = HTTPBearer(auto_error=False, description="An API key, where the server
 def create_app(
     models: Models,
     limits: Limits | None = None,
+    access: guards.Access | None = None,
     *,
-    keys: guards.Keys | None = None,
-    hosts: frozenset[str] | None = guards.LOOPBACK,
-    origins: Iterable[str] = (),
     reload: bool = False,
     access_log: bool = True,
 ) -> FastAPI:
@@ -70,14 +68,12 @@ def create_app(
     Args:
         models: What is served.
         limits: How much a client may ask for.
-        keys: API keys; without any, everybody may ask.
-        hosts: Names that the server answers to; None: any.
-        origins: Other sites whose pages may call.
+        access: Who may ask; None: everybody on this machine.
         reload: Whether a new model in a model's folder is picked up.
         access_log: Whether each request is a line on standard error.
     """
-    limits = limits or Limits()
-    service = Service(models, limits, keys or guards.Keys(), Metrics(), Bodies(limits))
+    limits, access = limits or Limits(), access or guards.Access()
+    service = Service(models, limits, access.keys, Metrics(), Bodies(limits))
     app = FastAPI(
         title="headstart",
         version=__version__,
@@ -95,7 +91,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     if not service.keys:
         _say_open(app)
-    app.add_middleware(Frame, metrics=service.metrics, hosts=hosts, origins=frozenset(origins), access_log=access_log)
+    app.add_middleware(Frame, metrics=service.metrics, access=access, access_log=access_log)
     return app
 
 

@@ -25,13 +25,10 @@ _LONGEST = 2_000  # characters of a word of the client's in the log
 class Frame:
     """An ASGI application around another."""
 
-    def __init__(
-        self, app: ASGIApp, *, metrics: Metrics, hosts: frozenset[str] | None, origins: frozenset[str], access_log: bool
-    ) -> None:
+    def __init__(self, app: ASGIApp, *, metrics: Metrics, access: guards.Access, access_log: bool) -> None:
         self._app = app
         self._metrics = metrics
-        self._hosts = hosts
-        self._origins = origins
+        self._access = access
         self._access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +73,7 @@ class Frame:
             self._note(scope, method, status or 500, time.perf_counter() - start, identity)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reason = guards.foreign(Request(scope).headers, self._hosts, self._origins)
+        reason = guards.foreign(Request(scope).headers, self._access)
         if reason is None:
             await self._app(scope, receive, send)
         else:
@@ -84,11 +81,11 @@ class Frame:
 
     def _readable(self, app: ASGIApp, scope: Scope) -> ASGIApp:
         """Return what lets pages of the allowed sites read every answer, refusals and our own failures too."""
-        if Request(scope).headers.get("origin") not in self._origins:
+        if Request(scope).headers.get("origin") not in self._access.origins:
             return app
         return CORSMiddleware(
             app,
-            allow_origins=self._origins,
+            allow_origins=self._access.origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
             expose_headers=["Retry-After", "X-Request-Id"],

@@ -7,6 +7,7 @@ import hmac
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,6 +45,36 @@ class Keys:
         digest = hashlib.sha256(given.encode("utf-8", "surrogateescape")).digest()
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         return any(matches)
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may ask a server.
+
+    Attributes:
+        keys: API keys; without any, everybody may ask.
+        hosts: Names that the server may be called by; None: any.
+        origins: Of other sites whose pages may call.
+    """
+
+    keys: Keys = field(default_factory=Keys)
+    hosts: frozenset[str] | None = LOOPBACK
+    origins: frozenset[str] = frozenset()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens at `host`."""
+    return host in LOOPBACK or host.startswith("127.")
+
+
+def hosts_for(host: str, allowed: Iterable[str] = ()) -> frozenset[str] | None:
+    """Return the names that a server may be called by which listens at `host`; None: any.
+
+    On loopback no others than loopback's own and those allowed, see `foreign`. Elsewhere the server cannot know what it
+    is called: any, unless some are allowed.
+    """
+    names = frozenset(allowed)
+    return LOOPBACK | {host} | names if is_loopback(host) or names else None
 
 
 def read_keys(file: str | None) -> Keys:
@@ -90,7 +121,7 @@ def check_origins(origins: Iterable[str]) -> frozenset[str]:
     return frozenset(origins)
 
 
-def foreign(headers: Mapping[str, str], hosts: frozenset[str] | None, origins: frozenset[str]) -> str | None:
+def foreign(headers: Mapping[str, str], access: Access) -> str | None:
     """Return why a request is refused: it is for another host, or from a page of another site; None: it is not.
 
     A page of another site could otherwise use a server on its visitor's own machine, by its address or through a
@@ -98,14 +129,13 @@ def foreign(headers: Mapping[str, str], hosts: frozenset[str] | None, origins: f
 
     Args:
         headers: Of the request.
-        hosts: Names that the server may be called by; None: any.
-        origins: Of other sites whose pages may call.
+        access: Who may ask.
     """
     host = headers.get("host", "")
-    if hosts is not None and _name(f"//{host}") not in hosts:
+    if access.hosts is not None and _name(f"//{host}") not in access.hosts:
         return f"the server does not answer as {host!r}: start it with --allow-host if it should."
     origin = headers.get("origin")
-    if origin is not None and origin not in origins and origin.partition("://")[2] != host:
+    if origin is not None and origin not in access.origins and origin.partition("://")[2] != host:
         return f"pages of {origin!r} may not call: start the server with --allow-origin if they should."
     return None
 
