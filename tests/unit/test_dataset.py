@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from headstart.core.errors import DataError, SettingError
-from headstart.learn.dataset import Dataset, read_dataset
+from headstart.learn.dataset import Dataset, read_dataset, targets_for
 
 # Reading looks at names only, so a picture may be any bytes here.
 
@@ -506,3 +506,16 @@ def test_a_subset_keeps_everything_aligned(pictures: Path) -> None:
         assert part.columns.n.tolist() == [4, 2]
     assert names(dataset.subset(dataset.targets == 0), pictures) == ["img/2.jpg", "img/4.jpg"]
     assert len(dataset.subset([])) == 0
+
+
+def test_targets_are_places_among_the_classes_of_a_model_whatever_their_order_there() -> None:
+    dataset = Dataset(("a", "b", "c"), np.array([1, 0, 1]), ("ant", "bee"))
+    assert targets_for(dataset, ("wasp", "bee", "ant")).tolist() == [1, 2, 1]
+    several = Dataset(("a", "b"), np.array([[True, False], [True, True]]), ("ant", "bee"))
+    assert targets_for(several, ("wasp", "bee", "ant")).tolist() == [[False, False, True], [False, True, True]]
+
+
+def test_a_class_that_a_model_does_not_know_is_named_with_those_that_it_knows() -> None:
+    dataset = Dataset(("a", "b"), np.array([0, 1]), ("ant", "fly"), source="insects.csv")
+    with pytest.raises(DataError, match=r"^insects.csv has classes that the model does not know: 'fly'.*'ant', 'bee';"):
+        targets_for(dataset, ("ant", "bee"))

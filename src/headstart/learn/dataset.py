@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from headstart.core import images
-from headstart.core.errors import SettingError
+from headstart.core.errors import DataError, SettingError
 from headstart.core.text import count
 from headstart.learn.folder import read_folder
 from headstart.learn.listing import Listing, data_error, shown, some
@@ -101,6 +101,43 @@ class Dataset:
 def count_classes(targets: np.ndarray, num_classes: int) -> np.ndarray:
     """Return how many pictures have each class, int64 `(c,)`, of targets int `(n,)` or bool `(n, c)`."""
     return targets.sum(axis=0) if targets.ndim == 2 else np.bincount(targets, minlength=num_classes)
+
+
+def check_known(dataset: Dataset, classes: Sequence[str]) -> None:
+    """Check that a model knows every class of the data, which need not have all of the model's.
+
+    Raises:
+        DataError: It does not know one.
+    """
+    unknown = [name for name in dataset.classes if name not in classes]
+    if unknown:
+        raise DataError(
+            f"{dataset.source} has classes that the model does not know: {', '.join(map(repr, unknown[:5]))}"
+            f"{' …' if len(unknown) > 5 else ''}. The model knows {', '.join(map(repr, classes[:5]))}"
+            f"{' …' if len(classes) > 5 else ''}; rename the folders or labels."
+        )
+
+
+def targets_for(dataset: Dataset, classes: Sequence[str]) -> np.ndarray:
+    """Return the targets as a model has them.
+
+    Args:
+        dataset: n pictures of some of the model's classes.
+        classes: The c class names of the model, in its order.
+
+    Returns:
+        int64 `(n,)`, indices into `classes`; bool `(n, c)` where pictures have several labels.
+
+    Raises:
+        DataError: The model does not know a class of the data.
+    """
+    check_known(dataset, classes)
+    places = np.array([classes.index(name) for name in dataset.classes], np.int64)
+    if not dataset.several_labels:
+        return np.asarray(places[dataset.targets])
+    targets = np.zeros((len(dataset), len(classes)), bool)
+    targets[:, places] = dataset.targets
+    return targets
 
 
 def read_dataset(

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from headstart.core import digests
-from headstart.core.errors import DataError, SettingError
+from headstart.core.errors import SettingError
 from headstart.core.metrics import ClassFigures, Evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
 from headstart.core.slices import Slices, slices
 from headstart.learn.audit import audit, set_aside
-from headstart.learn.dataset import Dataset, read_dataset
+from headstart.learn.dataset import Dataset, check_known, read_dataset, targets_for
 from headstart.learn.features.records import Records
 from headstart.learn.listing import some
 from headstart.learn.save import measure
@@ -86,13 +86,7 @@ def evaluate_on(
     dataset = read_dataset(data, several=several_labels_of(predictor.description), for_training=False, collect=True)
     if part is not None:
         dataset = _part(dataset, part)
-    unknown = [name for name in dataset.classes if name not in predictor.classes]
-    if unknown:
-        raise DataError(
-            f"{dataset.source} has classes that the model does not know: {', '.join(map(repr, unknown[:5]))}"
-            f"{' …' if len(unknown) > 5 else ''}. The model knows {', '.join(map(repr, predictor.classes[:5]))}"
-            f"{' …' if len(predictor.classes) > 5 else ''}; rename the folders or labels."
-        )
+    check_known(dataset, predictor.classes)  # before every picture is read
     with progress.step("check pictures", len(dataset.paths)) as update, Records() as known:
         records = audit(dataset.paths, store=known, progress=lambda done, total: update(done))
     dataset, kept, aside = set_aside(dataset, records, for_training=False)
@@ -105,23 +99,13 @@ def evaluate_on(
         )
     if seen:
         progress.note(f"{seen:,} of the {len(kept):,} pictures were trained on: the figures are too good by that.")
-    targets = _in_order(dataset, predictor.classes)
+    targets = targets_for(dataset, predictor.classes)
     if dataset.several_labels and (absent := [name for name in predictor.classes if name not in dataset.classes]):
         line = f"No picture of {dataset.source} has these labels, which are not judged: {some(absent)}."
         progress.note(line, report=True)
     units = find_units(kept, dataset.groups).of
     evaluation, outcomes = measure(predictor, dataset.paths, targets, units, seed=seed, progress=progress)
     return DataEvaluation(evaluation, outcomes, tuple(aside), seen, _slices(dataset, outcomes))
-
-
-def _in_order(dataset: Dataset, classes: tuple[str, ...]) -> np.ndarray:
-    """Return the targets as indices into (or columns of) the model's classes."""
-    places = np.array([classes.index(name) for name in dataset.classes], np.int64)
-    if not dataset.several_labels:
-        return np.asarray(places[dataset.targets])
-    targets = np.zeros((len(dataset), len(classes)), bool)
-    targets[:, places] = dataset.targets
-    return targets
 
 
 def _slices(dataset: Dataset, outcomes: Outcomes) -> Slices | None:
