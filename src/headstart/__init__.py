@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headstart.core.metrics import evaluate
     from headstart.core.predictor import Predictor
     from headstart.core.preprocessing import Preprocessing
-    from headstart.face import explain
+    from headstart.face import explain, export
     from headstart.learn.dataset import read_dataset
     from headstart.learn.features.transformer import FeatureExtractor, extract_features
     from headstart.networks import load_backbone
@@ -32,6 +32,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "explain",
+    "export",
     "extract_features",
     "load",
     "load_backbone",
@@ -46,6 +47,7 @@ _HOMES = {
     "Preprocessing": "headstart.core.preprocessing",
     "evaluate": "headstart.core.metrics",
     "explain": "headstart.face",
+    "export": "headstart.face",
     "extract_features": "headstart.learn.features.transformer",
     "load": "headstart.core.artifact",
     "load_backbone": "headstart.networks",

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from headstart.core.pictures import Picture
     from headstart.core.predictor import Predictor
+    from headstart.core.progress import Progress
     from headstart.use.explain import Explanation, Method
+    from headstart.use.exporters.contract import Number
+    from headstart.use.exporters.data import Data
+    from headstart.use.exporters.write import Export
+
+_SUFFIXES = {"float16": "-fp16", "int8": "-int8"}
 
 
 def explain(
@@ -19,6 +28,7 @@ def explain(
     method: Method = "auto",
     data: Any = None,
     count: int = 5,
+    progress: Progress | None = None,
 ) -> list[Explanation]:
     """Return where a saved model looked in pictures, and the training pictures they are most like.
 
@@ -31,6 +41,7 @@ def explain(
         data: The folder, manifest or DataFrame that the model was fitted on: then each explanation also has the most
             similar training pictures, by the cosine of their features.
         count: How many of them.
+        progress: Is shown the features of training pictures that have to be computed.
 
     Returns:
         An `Explanation` for each picture: `label`, `probability`, `heat (h, w)`, `overlay()`, `similar`; a picture that
@@ -38,22 +49,117 @@ def explain(
 
     Raises:
         ModelError: There is no such model, or it is damaged.
-        SettingError: There is no such class or method, or `count` is not above 0.
-        DataError: `data` holds none of the pictures that the model was trained on.
+        SettingError: There is no such class or method, `count` is not above 0, or `pictures` are none.
+        DataError: `data` holds none of the pictures that the model was trained on, or a folder holds no picture.
+        CacheError: The feature cache cannot be written.
     """
-    from headstart.core.artifact import load
-    from headstart.core.errors import SettingError
     from headstart.core.pictures import as_list
-    from headstart.core.predictor import Predictor
+
+    listed = as_list(pictures)
+    return list(explain_each(model, listed, target=target, method=method, data=data, count=count, progress=progress))
+
+
+def explain_each(
+    model: str | os.PathLike[str] | Predictor,
+    pictures: Iterable[Picture],
+    *,
+    target: str | None = None,
+    method: Method = "auto",
+    data: Any = None,
+    count: int = 5,
+    progress: Progress | None = None,
+) -> Iterator[Explanation]:
+    """Yield what `explain` returns picture by picture, in bounded memory; takes and raises the same.
+
+    What is wrong with anything but the pictures is raised at once, not when the first is asked for.
+    """
+    from headstart.core.errors import SettingError
     from headstart.use.explain import explain_pictures
 
     if count < 1:
         raise SettingError(f"count is {count!r}: give a whole number from 1.")
-    predictor = model if isinstance(model, Predictor) else load(model)
+    predictor = _predictor(model)
     similar = None
     if data is not None:
         from headstart.learn.similar import TrainingPictures
 
-        similar = partial(TrainingPictures(predictor, data).most_similar, count=count)
+        similar = partial(TrainingPictures(predictor, data, progress=progress).most_similar, count=count)
+    return explain_pictures(predictor, pictures, target=target, method=method, similar=similar)
 
-    return list(explain_pictures(predictor, as_list(pictures), target=target, method=method, similar=similar))
+
+def export(
+    model: str | os.PathLike[str] | Predictor,
+    to: str,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    number: Number = "float32",
+    data: Any = None,
+    max_loss: float | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Export:
+    """Write a saved model for another runtime, after proving on pictures that it says what the model says.
+
+    Args:
+        model: A model folder, or what `load` returned of one.
+        to: The format: `onnx`, `openvino`, `torch`, `litert`, or `bundle`, which runs by itself.
+        out: The folder to write, in place of an earlier export there; None: `MODEL-FORMAT` beside the model, with
+            `-fp16` or `-int8` behind it where the weights are kept so.
+        number: What the weights are kept in: `float32`, `float16`, or `int8`, which is calibrated and measured on
+            `data`.
+        data: A folder, manifest or DataFrame of pictures to prove it on; None generates some. For `int8` that which
+            the model was fitted on, with its labels.
+        max_loss: The most accuracy that `int8` may lose, from 0 to 1; None: 0.01.
+        force: Write `int8` even if it loses more.
+        progress: Is shown the steps.
+
+    Returns:
+        An `Export`: `folder`, `form`, `number`, `size` in bytes, the `proof` (pictures, how many have the same label,
+        the largest difference of a probability), and for `int8` the `accuracy` before and after.
+
+    Raises:
+        ModelError: There is no such model, or it is damaged; `out` holds something else, or cannot be written.
+        SettingError: There is no such format, it is not written in this `number`, a package for it is missing, `model`
+            is an export itself, `int8` has no data, or `max_loss` is no share.
+        DataError: The data cannot be read, have a class that the model does not know, or are too few.
+        ExportError: The export says something else than the model, or loses too much; nothing is left behind.
+    """
+    from headstart.core.errors import SettingError
+    from headstart.use.exporters.write import MAX_LOSS, export_model
+
+    if max_loss is not None and not 0 <= max_loss <= 1:
+        raise SettingError(f"max_loss is {max_loss!r}: give a share from 0 to 1, such as 0.01.")
+    predictor = _predictor(model)
+    home = predictor.network_file.parent.absolute()
+    return export_model(
+        predictor,
+        home.with_name(f"{home.name}-{to}{_SUFFIXES.get(number, '')}") if out is None else Path(out),
+        to,
+        number=number,
+        data=None if data is None else _read(data, predictor, labelled=number == "int8"),
+        max_loss=MAX_LOSS if max_loss is None else max_loss,
+        force=force,
+        progress=progress,
+    )
+
+
+def _predictor(model: str | os.PathLike[str] | Predictor) -> Predictor:
+    from headstart.core.artifact import load
+    from headstart.core.predictor import Predictor
+
+    return model if isinstance(model, Predictor) else load(model)
+
+
+def _read(data: Any, predictor: Predictor, *, labelled: bool) -> Data:
+    """Return labelled pictures, or, where labels are not needed and it is a folder, all pictures in it."""
+    from headstart.core.pictures import find_files
+    from headstart.use.exporters.data import Data
+
+    if not labelled and isinstance(data, (str, os.PathLike)) and (found := [str(path) for path in find_files(data)]):
+        return Data(found)
+    from headstart.learn.dataset import read_dataset, targets_for
+    from headstart.learn.several import several_labels_of
+
+    dataset = read_dataset(data, several=several_labels_of(predictor.description), for_training=False, collect=True)
+    targets = targets_for(dataset, predictor.classes)
+    return Data(dataset.paths, None if dataset.several_labels else targets)  # only int8 needs them, of one class each

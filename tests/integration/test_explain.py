@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from headstart.core import artifact, digests
 from headstart.core.errors import DataError, ModelError, SettingError
 from headstart.core.preprocessing import resize
 from headstart.core.progress import Progress
+from headstart.face import explain_each
 from headstart.learn.methods import choice
 from headstart.learn.similar import TrainingPictures
 from headstart.networks import load_network
@@ -195,6 +196,32 @@ def test_a_fine_tuned_model_computes_its_own_features_once(data, tmp_path, fresh
     rows = predictor.extract_features(list(found.paths))
     cosines = rows @ features / np.linalg.norm(rows, axis=1) / np.linalg.norm(features)
     assert found.most_similar(features)[0].similarity == pytest.approx(cosines.max(), abs=1e-4)
+
+
+def test_progress_is_shown_the_features_that_are_not_in_the_cache(model, data, fresh_cache) -> None:
+    first, second = Progress(), Progress()
+    for progress in (first, second):
+        (one,) = headstart.explain(
+            model, data / "dots" / "dots-0.jpg", data=data, method="occlusion", progress=progress
+        )
+        assert len(one.similar) == 5
+    assert ("extract" in first.seconds, "extract" in second.seconds) == (True, False)
+
+
+def test_pictures_are_explained_as_they_are_asked_for_and_what_is_wrong_otherwise_is_said_at_once(model, data) -> None:
+    taken = []
+
+    def pictures() -> Iterator[Path]:
+        for picture in sorted((data / "dots").iterdir())[:3]:
+            taken.append(picture)
+            yield picture
+
+    each = explain_each(model, pictures(), method="occlusion")
+    assert taken == []
+    assert next(each).name == str(taken[0])
+    assert len(taken) == 1
+    with pytest.raises(SettingError, match="unknown class"):
+        explain_each(model, pictures(), target="dot")
 
 
 def test_data_that_the_model_was_not_fitted_on_are_refused(model, tmp_path, make_picture) -> None:

@@ -8,10 +8,12 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from exporting import labelled, write_pictures
 
+import headstart
 from headstart import ImageClassifier, load
 from headstart.cli import app
 from headstart.core.answers import answer
@@ -77,8 +79,9 @@ def share(true: np.ndarray) -> dict[str, float]:
 def test_int8_is_measured_on_pictures_that_were_not_learned_from_and_carries_that_figure(
     form, predictor, pictures, unseen, tmp_path
 ) -> None:
-    data = labelled(predictor, pictures, unseen)
-    done = export_model(predictor, tmp_path / "out", form, number="int8", data=data, max_loss=1.0)
+    paths = sorted(str(path) for folder in (pictures, unseen) for path in folder.rglob("*.jpg"))
+    data = pd.DataFrame({"path": paths, "label": [Path(path).parent.name for path in paths]})
+    done = headstart.export(predictor, form, out=tmp_path / "out", number="int8", data=data, max_loss=1.0)
     assert done.accuracy is not None
     assert (done.accuracy.n, done.accuracy.measured_on) == (24, UNSEEN)
     again = load(tmp_path / "out")

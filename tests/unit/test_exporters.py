@@ -15,16 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from exporting import write_pictures
 from odd_pictures import odd_pictures
 from packaging.requirements import Requirement
 
+import headstart
 from headstart import ImageClassifier, load
 from headstart.cli.export import command
 from headstart.core import artifact, exported
-from headstart.core.errors import ExportError, ModelError, SettingError
+from headstart.core.errors import DataError, ExportError, ModelError, SettingError
 from headstart.core.predictor import Predictor
 from headstart.use.exporters import EXPORTERS, exporter, to_bundle
 from headstart.use.exporters.contract import How
@@ -376,7 +378,7 @@ def test_a_bundle_tells_of_a_picture_that_cannot_be_read(predictor, tmp_path) ->
     assert len(done.stderr.splitlines()) == 1
 
 
-# The command
+# The command, and the function that it calls
 
 
 def test_the_command_tells_what_it_proved(model, pictures, tmp_path) -> None:
@@ -387,3 +389,42 @@ def test_the_command_tells_what_it_proved(model, pictures, tmp_path) -> None:
     assert told["proof"]["ordinary"] == 42
     assert told["proof"]["engine"].startswith("ONNX Runtime")
     assert told["accuracy"] is None
+    done = headstart.export(model, "onnx", out=tmp_path / "out", data=pictures)
+    assert json.loads(json.dumps(done.to_json())) == told
+
+
+def test_an_export_stands_beside_its_model_under_the_name_of_its_format_unless_told_otherwise(model, tmp_path) -> None:
+    shutil.copytree(model, tmp_path / "insects")
+    assert headstart.export(tmp_path / "insects", "openvino").folder == tmp_path / "insects-openvino"
+    half = headstart.export(load(tmp_path / "insects"), "onnx", number="float16")
+    assert (half.folder, half.number) == (tmp_path / "insects-onnx-fp16", "float16")
+    assert load(half.folder).classes == load(model).classes
+
+
+def test_an_export_is_proved_on_what_a_folder_a_manifest_or_a_dataframe_holds(
+    model, pictures, tmp_path, make_picture
+) -> None:
+    paths = sorted(map(str, pictures.rglob("*.jpg")))[:20]
+    table = pd.DataFrame({"path": paths, "label": [Path(path).parent.name for path in paths]})
+    table.to_csv(tmp_path / "some.csv", index=False)
+    make_picture(tmp_path / "loose" / "no-class.jpg", "dots", (96, 128), 900)
+    for data, count in ((pictures, 42), (tmp_path / "some.csv", 20), (table, 20), (tmp_path / "loose", 1)):
+        done = headstart.export(model, "onnx", out=tmp_path / "out", data=data)
+        assert (done.proof.ordinary, done.generated) == (count, False)
+
+
+def test_what_cannot_be_exported_in_python_is_one_clear_error(model, pictures, tmp_path) -> None:
+    table = pd.DataFrame({"path": sorted(map(str, pictures.rglob("*.jpg")))[:1], "label": ["wasps"]})
+    for error, words, form, settings in (
+        (SettingError, "did you mean 'onnx'", "onxn", {}),
+        (SettingError, "onnx is written in float32 or .*, not in int4", "onnx", {"number": "int4"}),
+        (SettingError, "max_loss is 3: give a share from 0 to 1", "onnx", {"max_loss": 3}),
+        (SettingError, "int8 needs labelled pictures", "onnx", {"number": "int8"}),
+        (DataError, "classes that the model does not know: 'wasps'", "onnx", {"data": table}),
+        (DataError, "there is no such folder or file", "onnx", {"data": tmp_path / "absent"}),
+    ):
+        with pytest.raises(error, match=words):
+            headstart.export(model, form, out=tmp_path / "out", **settings)
+    with pytest.raises(ModelError, match="no model folder"):
+        headstart.export(tmp_path, "onnx")
+    assert list(tmp_path.iterdir()) == []

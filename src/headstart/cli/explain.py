@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
-    from headstart.use.explain import Explanation
+    from headstart.use.explain import Explanation, Method
 
 
 LONGEST_STEM = 200
@@ -35,7 +34,7 @@ def command(
     pictures: tuple[str, ...],
     out: Path,
     target: str | None,
-    method: str,
+    method: Method,
     data: str | None,
     count: int,
     as_json: bool,
@@ -46,21 +45,13 @@ def command(
     the others go on; the exit code is then 1.
     """
     from headstart.cli.console import ConsoleProgress
-    from headstart.core.artifact import load
     from headstart.core.errors import SettingError
     from headstart.core.pictures import expand
-    from headstart.use.explain import Method, explain_pictures
+    from headstart.face import explain_each
 
-    predictor = load(model)
-    similar: Callable[[Any], Any] | None = None
-    if data is not None:
-        from headstart.learn.similar import TrainingPictures
-
-        training = TrainingPictures(predictor, data, progress=ConsoleProgress(quiet=as_json))
-        similar = partial(training.most_similar, count=count)
-
-    explained = explain_pictures(
-        predictor, expand(pictures), target=target, method=cast(Method, method), similar=similar
+    progress = ConsoleProgress(quiet=as_json)
+    explained = explain_each(
+        model, expand(pictures), target=target, method=method, data=data, count=count, progress=progress
     )
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from headstart.core.predictor import Predictor
     from headstart.use.exporters.contract import Number
-    from headstart.use.exporters.data import Data
     from headstart.use.exporters.write import Export
 
 
@@ -43,51 +41,22 @@ def command(
     16 bits, 1 pixel, huge, …). Where the two differ, the pictures are listed and nothing is written.
     """
     from headstart.cli.console import ConsoleProgress
-    from headstart.core.artifact import load
-    from headstart.use.exporters.write import MAX_LOSS, export_model
+    from headstart.face import export
 
-    progress = ConsoleProgress(quiet=quiet or as_json)
-    model = model.absolute()  # "." has no name
-    predictor, kept = load(model), number or "float32"
-    suffix = {"float32": "", "float16": "-fp16", "int8": "-int8"}[kept]
-    done = export_model(
-        predictor,
-        out or model.with_name(f"{model.name}-{form}{suffix}"),
+    done = export(
+        model,
         form,
-        number=kept,
-        data=None if data is None else _data(data, predictor, labelled=kept == "int8"),
-        max_loss=MAX_LOSS if max_loss is None else max_loss,
+        out=out,
+        number=number or "float32",
+        data=data,
+        max_loss=max_loss,
         force=force,
-        progress=progress,
+        progress=ConsoleProgress(quiet=quiet or as_json),
     )
     if as_json:
         click.echo(json.dumps(done.to_json(), ensure_ascii=False))
     else:
         _show(done)
-
-
-def _data(name: str, predictor: Predictor, *, labelled: bool) -> Data:
-    """Read labelled pictures, or, where labels are not needed and there are none, pictures."""
-    from headstart.core.errors import DataError
-    from headstart.core.pictures import find_files
-    from headstart.use.exporters.data import Data
-
-    found = [str(path) for path in find_files(name)]
-    if found and not labelled:
-        return Data(found)
-    import numpy as np
-
-    from headstart.learn.dataset import read_dataset
-    from headstart.learn.several import several_labels_of
-
-    dataset = read_dataset(name, several=several_labels_of(predictor.description), for_training=False, collect=True)
-    unknown = [kind for kind in dataset.classes if kind not in predictor.classes]
-    if unknown:
-        raise DataError(f"{name} has the class {unknown[0]!r}, which the model does not know. Rename or remove it.")
-    if dataset.several_labels:  # int8, which alone needs them, is refused
-        return Data(dataset.paths)
-    index = {kind: row for row, kind in enumerate(predictor.classes)}
-    return Data(dataset.paths, np.array([index[dataset.classes[target]] for target in dataset.targets]))
 
 
 def _show(done: Export) -> None:
