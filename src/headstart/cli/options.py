@@ -9,7 +9,11 @@ import click
 
 
 def whole_numbers(ctx: click.Context, option: click.Parameter, value: Any) -> tuple[int, ...] | None:
-    """Turn `256,128`, 256 or [256, 128] into a tuple."""
+    """Turn `256,128`, 256 or [256, 128] into a tuple.
+
+    Raises:
+        click.BadParameter: A part is no whole number.
+    """
     if value is None:
         return None
     parts = value if isinstance(value, (list, tuple)) else str(value).split(",")
@@ -47,13 +51,21 @@ def several_labels(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def side_or_sides(ctx: click.Context, option: click.Parameter, value: Any) -> int | tuple[int, ...] | None:
-    """Turn `224` into a number and `224,320` into (height, width)."""
+    """Turn `224` into a number and `224,320` into (height, width).
+
+    Raises:
+        click.BadParameter: A part is no whole number.
+    """
     sides = whole_numbers(ctx, option, value)
     return sides[0] if sides and len(sides) == 1 else sides
 
 
 def named_numbers(ctx: click.Context, option: click.Parameter, value: Any) -> str | dict[str, Any] | None:
-    """Turn `balanced` into itself and `cat=2,dog=1` or `flip,rotation=15` into a dictionary."""
+    """Turn `balanced` into itself and `cat=2,dog=1` or `flip,rotation=15` into a dictionary.
+
+    Raises:
+        click.BadParameter: A value is no number, or, of `trivial`, neither true nor false.
+    """
     if not isinstance(value, str) or "=" not in value:
         return value
     values = _pairs(ctx, option, value, first="policy")
@@ -67,12 +79,20 @@ def named_numbers(ctx: click.Context, option: click.Parameter, value: Any) -> st
 
 
 def named_values(ctx: click.Context, option: click.Parameter, value: Any) -> dict[str, Any] | None:
-    """Turn `epochs=5,optimizer=sgd` into a dictionary of numbers, yes or no (true, false) and words."""
+    """Turn `epochs=5,optimizer=sgd` into a dictionary of numbers, yes or no (true, false) and words.
+
+    Raises:
+        click.BadParameter: A part has no `=`.
+    """
     return _pairs(ctx, option, value) if isinstance(value, str) else value
 
 
 def layers(ctx: click.Context, option: click.Parameter, value: Any) -> int | str | list[Any] | None:
-    """Turn `4` into a number, `blocks.6=3,blocks.5=7` into (stage, epochs) pairs, and leave a stage's name."""
+    """Turn `4` into a number, `blocks.6=3,blocks.5=7` into (stage, epochs) pairs, and leave a stage's name.
+
+    Raises:
+        click.BadParameter: There is an `=`, but not in every part.
+    """
     if not isinstance(value, str):
         return value  # type: ignore[no-any-return]
     if "=" in value:
