@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,27 @@ if TYPE_CHECKING:
     from headstart.core.pictures import Picture
     from headstart.core.predictor import Predictor
     from headstart.core.progress import Progress
+    from headstart.learn.dataset import Dataset
+    from headstart.learn.evaluation import DataEvaluation
     from headstart.use.explain import Explanation, Method
     from headstart.use.exporters.contract import Number
     from headstart.use.exporters.data import Data
     from headstart.use.exporters.write import Export
 
 _SUFFIXES = {"float16": "-fp16", "int8": "-int8"}
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was written.
+
+    Attributes:
+        file: Where.
+        pictures: How many it is about.
+    """
+
+    file: Path
+    pictures: int
 
 
 def explain(
@@ -143,6 +159,113 @@ def export(
     )
 
 
+def evaluate_on(
+    model: str | os.PathLike[str] | Predictor,
+    data: Any,
+    *,
+    part: str | None = None,
+    seed: int = 0,
+    page: str | os.PathLike[str] | None = None,
+    progress: Progress | None = None,
+) -> DataEvaluation:
+    """Measure a saved model on labelled pictures, and write a report of that.
+
+    Takes, returns and raises what `headstart.learn.evaluation.evaluate_on` does, and more:
+
+    Args:
+        model: A model folder, or what `load` returned.
+        data: Folder, manifest or DataFrame with the model's classes (not necessarily all of them).
+        part: Only the pictures of this split of the data.
+        seed: Of the bootstrap.
+        page: The HTML file of the report, checked before the work; None writes none.
+        progress: Is shown the steps, and told when pictures were trained on.
+
+    Raises:
+        ModelError: There is no such model, or it is damaged.
+        SettingError: `page` cannot be written, or the data have no such split.
+        DataError: The data cannot be read, or have a class that the model does not know.
+    """
+    from headstart.core.progress import Progress
+    from headstart.learn import evaluation
+
+    predictor, progress = _predictor(model), progress or Progress()
+    if page is None:
+        return evaluation.evaluate_on(predictor, data, part=part, seed=seed, progress=progress)
+    from headstart.use.page import check_page, save_page
+    from headstart.use.report import of_evaluation
+    from headstart.use.report import report as render
+
+    check_page(Path(page))
+    result = evaluation.evaluate_on(predictor, data, part=part, seed=seed, progress=progress)
+    name = Path(data).absolute().name if isinstance(data, (str, os.PathLike)) else "a DataFrame"
+    with progress.step("report"):
+        material = of_evaluation(
+            predictor,
+            result.evaluation,
+            result.outcomes,
+            data=name + (f", {part}" if part else ""),
+            set_aside=result.set_aside,
+            trained_on=result.seen_in_training,
+            slices=result.slices,
+            notes=progress.reported,
+        )
+        save_page(render(material), Path(page))
+    return result
+
+
+def report(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    heat: bool = True,
+) -> Report:
+    """Write the report of a model again, from what its folder remembers of the test; nothing is measured.
+
+    Args:
+        model: A model folder.
+        data: The folder or manifest that it was fitted on: then the test pictures are shown.
+        out: The HTML file; None: `MODEL-report.html` beside the model.
+        heat: Whether heat maps of the surest mistakes are drawn, where there are pictures.
+
+    Raises:
+        ModelError: There is no such model, it is damaged, or it does not remember its test.
+        SettingError: `out` cannot be written.
+        DataError: `data` cannot be read, or has none of the test pictures.
+    """
+    from headstart.core import digests
+    from headstart.core.artifact import read_description
+    from headstart.core.errors import DataError
+    from headstart.use.page import check_page, save_page
+    from headstart.use.report import Finder, of_model
+    from headstart.use.report import report as render
+
+    folder = Path(model).absolute()
+    page = folder.with_name(f"{folder.name}-report.html") if out is None else Path(out)
+    check_page(page)
+    description = read_description(folder)
+    paths = () if data is None else _labelled(data, description).paths
+    find = Finder(paths, digests.trained_on(description))
+    material = of_model(folder, description, find)
+    if data is not None:
+        if not any(material.said.paths):
+            raise DataError(
+                f"{data} has none of the test pictures of {folder.name}: name what it was fitted on, or measure it on "
+                f"other pictures with `headstart evaluate {folder.name} {data}`."
+            )
+        material = replace(material, why_missing=find.why_missing(Path(data).name or str(data)))
+    save_page(render(material if heat else replace(material, heat_maps=None)), page)
+    return Report(page, len(material.said.names))
+
+
+def _labelled(data: Any, description: dict[str, Any]) -> Dataset:
+    """Return the labelled pictures that a model is used on, their labels written as those it learned from."""
+    from headstart.learn.dataset import read_dataset
+    from headstart.learn.several import several_labels_of
+
+    return read_dataset(data, several=several_labels_of(description), for_training=False, collect=True)
+
+
 def _predictor(model: str | os.PathLike[str] | Predictor) -> Predictor:
     from headstart.core.artifact import load
     from headstart.core.predictor import Predictor
@@ -157,9 +280,8 @@ def _read(data: Any, predictor: Predictor, *, labelled: bool) -> Data:
 
     if not labelled and isinstance(data, (str, os.PathLike)) and (found := [str(path) for path in find_files(data)]):
         return Data(found)
-    from headstart.learn.dataset import read_dataset, targets_for
-    from headstart.learn.several import several_labels_of
+    from headstart.learn.dataset import targets_for
 
-    dataset = read_dataset(data, several=several_labels_of(predictor.description), for_training=False, collect=True)
+    dataset = _labelled(data, predictor.description)
     targets = targets_for(dataset, predictor.classes)
     return Data(dataset.paths, None if dataset.several_labels else targets)  # only int8 needs them, of one class each

@@ -13,16 +13,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from conftest import KINDS
 
+from headstart import face
 from headstart.classifier import ImageClassifier
 from headstart.cli import app
 from headstart.core.artifact import load
 from headstart.core.card import FEW
 from headstart.core.digests import of_picture
-from headstart.core.errors import ModelError, WeightsError
+from headstart.core.errors import DataError, ModelError, SettingError, WeightsError
 from headstart.core.metrics import evaluate
 from headstart.core.outcomes import Outcomes
 from headstart.core.slices import slices
@@ -400,6 +402,41 @@ def test_an_exported_model_gets_a_report_of_what_it_is_measured_on(
     assert done.exit_code == 0, done.output
     (page,) = tmp_path.glob("*.html")
     assert "All parameters" not in page.read_text(encoding="utf-8")
+
+
+def test_python_writes_the_report_of_a_model_and_of_a_measurement_too(
+    fitted: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, data = fitted
+    tested = json.loads((model / "model.json").read_text())["test"]["n"]
+    made = face.report(model, data, out=tmp_path / "again.html", heat=False)
+    assert (made.file, made.pictures) == (tmp_path / "again.html", tested)
+    assert "were not found" not in text_of(made.file.read_text())
+    assert "where the network looked in" not in made.file.read_text()
+    beside = face.report(model)
+    assert beside.file == model.with_name("model-report.html")
+    assert "were not found" in text_of(beside.file.read_text())
+    paths = sorted(map(str, data.rglob("*.jpg")))[:30]
+    table = pd.DataFrame({"path": paths, "label": [Path(path).parent.name for path in paths]})
+    found = face.evaluate_on(model, table, page=tmp_path / "table.html")
+    right = load(model).predict(paths) == table.label.to_numpy()
+    assert found.evaluation.figures["accuracy"].value == pytest.approx(right.mean())
+    assert "a DataFrame" in text_of((tmp_path / "table.html").read_text())
+
+
+def test_a_report_that_cannot_be_written_is_one_clear_error(
+    fitted: tuple[Path, Path], tmp_path: Path, make_picture: Callable[..., Path]
+) -> None:
+    model, _ = fitted
+    for kind in "ab":
+        make_picture(tmp_path / "other" / kind / "new.jpg", "dots", seed=77)
+    with pytest.raises(DataError, match="has none of the test pictures of model: name what it was fitted on"):
+        face.report(model, tmp_path / "other", out=tmp_path / "a.html")
+    with pytest.raises(SettingError, match="does not end in .html"):
+        face.report(model, out=tmp_path / "a.pdf")
+    with pytest.raises(SettingError, match="does not end in .html"):
+        face.evaluate_on(model, tmp_path / "other", page=tmp_path / "a.pdf")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
 def test_finish_none_writes_no_report(fitted: tuple[Path, Path], tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from headstart.core.predictor import Predictor
     from headstart.core.progress import Progress
     from headstart.core.slices import Slices
     from headstart.learn.evaluation import DataEvaluation
@@ -80,18 +79,12 @@ def _evaluate(
     from headstart.cli.console import show
     from headstart.cli.result import figures
     from headstart.core.artifact import load
-    from headstart.learn.evaluation import evaluate_on
-    from headstart.use.page import check_page
+    from headstart.face import evaluate_on
 
     predictor = load(model)
     if not asked and "data" not in predictor.description:
         page = None  # of a network that was not made by `fit` there is no report
-    if page is not None:
-        check_page(page)
-    result = evaluate_on(predictor, data, part=part, seed=seed, progress=progress)
-    if page is not None:
-        with progress.step("report"):
-            _write_report(predictor, data, part, result, progress, page)
+    result = evaluate_on(predictor, data, part=part, seed=seed, page=page, progress=progress)
     if not as_json:
         _show(model, data, result)
         if page is not None:
@@ -105,25 +98,6 @@ def _evaluate(
     click.echo(
         json.dumps({**whole, "test": figures(evaluation), **evaluation.to_json(), "slices": parts}, ensure_ascii=False)
     )
-
-
-def _write_report(
-    predictor: Predictor, data: str, part: str | None, result: DataEvaluation, progress: Progress, page: Path
-) -> None:
-    from headstart.use.page import save_page
-    from headstart.use.report import of_evaluation, report
-
-    material = of_evaluation(
-        predictor,
-        result.evaluation,
-        result.outcomes,
-        data=Path(data).absolute().name + (f", {part}" if part else ""),
-        set_aside=result.set_aside,
-        trained_on=result.seen_in_training,
-        slices=result.slices,
-        notes=progress.reported,
-    )
-    save_page(report(material), page)
 
 
 def _show(model: str, data: str, result: DataEvaluation) -> None:

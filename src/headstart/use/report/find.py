@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from headstart.core import digests
 from headstart.core.errors import ImageError
-from headstart.core.text import short_name
+from headstart.core.text import count, short_name, shown
 
 
 class Finder:
@@ -40,6 +40,15 @@ class Finder:
             candidates = list(filter(self._is_new, candidates))
             self.ambiguous += len(candidates) > 1
         return candidates[0] if len(candidates) == 1 else None
+
+    def why_missing(self, where: str) -> str:
+        """Return why the pictures that were not found were not, in a sentence or two; `where` is what was looked in."""
+        if not self.ambiguous:
+            return f"They are not in {shown(where)}, or have changed since."
+        return (
+            f"Several pictures of {shown(where)} have the name of {count(self.ambiguous, 'picture')} of these, and "
+            "this model remembers names alone. A model that is fitted anew knows its test pictures by content."
+        )
 
     def _is_new(self, path: str) -> bool:
         short = self._short(path)
