@@ -33,14 +33,15 @@ def command(
     batch: (channels, height, width).
     """
     from headstart.cli.console import show, table
+    from headstart.learn.finetune.outline import of_backbone, of_model
 
     if (Path(network) / "model.json").is_file():
         if image_size is not None or pooling is not None:
             raise click.UsageError("--image-size and --pooling belong to a BACKBONE; a MODEL has its own.")
-        rows, moved = _of_model(Path(network), unfreeze)
+        found = of_model(Path(network), unfreeze)
     else:
-        rows, moved = _of_backbone(network, unfreeze, image_size, pooling), {}
-    total, trainable = sum(row.parameters for row in rows), sum(row.trainable for row in rows)
+        found = of_backbone(network, unfreeze, image_size=image_size, pooling=pooling)
+    rows, moved, total, trainable = found.rows, found.moved, found.parameters, found.trainable
     if as_json:
         listed = [
             {"group": row.group, "output_shape": list(row.output_shape), "parameters": row.parameters}
@@ -68,50 +69,3 @@ def _state(row: Row) -> str:
         if row.trainable
         else "frozen"
     )
-
-
-def _of_backbone(
-    name: str, unfreeze: Any, image_size: int | tuple[int, int] | None, pooling: str | None
-) -> tuple[Row, ...]:
-    from headstart.learn.finetune.unfreezing import apply_phase, plan
-    from headstart.networks import freeze, load_backbone, summary
-
-    backbone = load_backbone(name, image_size=image_size, pooling=pooling, blank=True)
-    freeze(backbone.network)
-    if unfreeze is not None:
-        # Of a gradual schedule all that learns in some phase.
-        apply_phase(backbone, plan(backbone, unfreeze).everything(), batch_norm="frozen")
-    return summary(backbone)
-
-
-def _of_model(folder: Path, unfreeze: Any) -> tuple[tuple[Row, ...], dict[str, float]]:
-    """Return the rows of a saved model, its head the last, and how far fine-tuning moved each stage."""
-    from headstart.core import artifact
-    from headstart.core.errors import ModelError
-    from headstart.networks import Row
-
-    said = artifact.read_description(folder)
-    try:
-        backbone, tuned = said["backbone"], said.get("finetuning") or {}
-        kept = bool((tuned.get("gain") or {}).get("kept"))
-        if unfreeze is None and kept:
-            unfreeze = said["head"]["chosen"]["unfreeze"]
-        moved = {row["stage"]: float(row["moved"]) for row in tuned.get("moved") or ()} if kept else {}
-        size = said["preprocessing"]["image_size"]
-        pooling = backbone["pooling"] if backbone["pooling"] != "own" else None
-        rows = _of_backbone(backbone["name"], unfreeze, (size[0], size[1]), pooling)
-    except (KeyError, TypeError) as error:
-        raise ModelError(f"{folder / artifact.DESCRIPTION} does not say {error}: fit the model again.") from error
-    weights = artifact.verify_file(folder, artifact.WEIGHTS, said)
-    count = _head_parameters(weights)
-    return (*rows, Row("head", (len(said["classes"]),), count, count)), moved
-
-
-def _head_parameters(weights: Path) -> int:
-    """Return how many numbers the head's tensors have; only the file's header is read."""
-    from math import prod
-
-    from safetensors import safe_open
-
-    with safe_open(weights, framework="numpy") as file:
-        return sum(prod(file.get_slice(name).get_shape()) for name in file.keys() if name.startswith("head."))  # noqa: SIM118
