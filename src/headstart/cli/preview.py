@@ -48,20 +48,18 @@ def command(
     """
     from headstart.cli.console import show, table
     from headstart.core.text import count
-    from headstart.learn.augment import make_augmentation
-    from headstart.learn.preview import choose_pictures, draw_sheet, look
-    from headstart.networks import load_backbone
+    from headstart.learn.preview import preview
 
-    changes = make_augmentation(augmentation)
-    preprocessing = load_backbone(backbone, image_size=image_size, fit=fit_mode, blank=True).preprocessing
-    chosen = {path: path.relative_to(folder) for path in choose_pictures(folder, pictures)}
-    seen = [
-        look(path, name.as_posix() if name.parts else path.name, preprocessing, changes, views, seed)
-        for path, name in chosen.items()
-    ]
-    height, width = preprocessing.image_size
-    subtitle = f"{backbone}, {width} × {height} px, {fit_mode}; augmentation {_words(augmentation)}, seed {seed}"
-    sheet = draw_sheet(seen, f"What the network sees of {Path(folder).resolve().name}", subtitle)
+    seen, sheet = preview(
+        folder,
+        backbone=backbone,
+        image_size=image_size,
+        fit=fit_mode,
+        augmentation=augmentation,
+        views=views,
+        pictures=pictures,
+        seed=seed,
+    )
     _save(sheet, out)
     if as_json:
         rows = [_as_json(picture) for picture in seen]
@@ -86,9 +84,3 @@ def _save(sheet: Image.Image, out: Path) -> None:
         raise SettingError(
             f"{out} cannot be written: {error.strerror or error}. Choose another file with --out."
         ) from None
-
-
-def _words(augmentation: Any) -> str:
-    if not isinstance(augmentation, dict):
-        return str(augmentation or "none")
-    return ", ".join(str(value) if name == "policy" else f"{name} {value:g}" for name, value in augmentation.items())

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,7 +16,8 @@ from headstart.core import pictures as sources
 from headstart.core.errors import ImageError
 from headstart.core.preprocessing import Preprocessing, resize
 from headstart.learn.audit import Record
-from headstart.learn.augment import Augmentation, view_generator
+from headstart.learn.augment import Augmentation, make_augmentation, view_generator
+from headstart.networks import DEFAULT, load_backbone
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
@@ -75,7 +76,11 @@ def crop_warning(records: Sequence[Record], preprocessing: Preprocessing) -> str
 
 
 def choose_pictures(folder: str | os.PathLike[str], count: int) -> list[Path]:
-    """Return up to `count` pictures below a folder, spread evenly over its sorted paths, and so over its classes."""
+    """Return up to `count` pictures below a folder, spread evenly over its sorted paths, and so over its classes.
+
+    Raises:
+        DataError: It holds none.
+    """
     found = [Path(str(path)) for path in sources.as_list(folder)]
     return [found[position] for position in np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)]
 
@@ -119,6 +124,52 @@ def look(
         whole=whole,
         views=(plain, *(augmentation(decoded, preprocessing, generator) for generator in generators)),
     )
+
+
+def preview(
+    folder: str | os.PathLike[str],
+    *,
+    backbone: str = DEFAULT,
+    image_size: int | tuple[int, int] | None = None,
+    fit: str = "crop",
+    augmentation: Any = "standard",
+    views: int = 5,
+    pictures: int = 8,
+    seed: int = 0,
+) -> tuple[list[Seen], Image.Image]:
+    """Return pictures of a folder as the network sees them, and the sheet that shows them.
+
+    Args:
+        folder: Of pictures; they are spread over its sorted paths.
+        backbone: Whose preprocessing it is; its weights are not loaded.
+        image_size: Side, or (height, width), in pixels; None: the backbone's own.
+        fit: `crop`, `pad` or `squash`.
+        augmentation: As `ImageClassifier` takes it.
+        views: How many of each picture, the first plain.
+        pictures: How many at most.
+        seed: Of the augmentation: the views are those that `fit` makes of it.
+
+    Raises:
+        SettingError: There is no such backbone or augmentation, or it cannot have this size or fit.
+        DataError: The folder holds no picture.
+        ImageError: A picture cannot be read; the message names it.
+    """
+    changes = make_augmentation(augmentation)
+    preprocessing = load_backbone(backbone, image_size=image_size, fit=fit, blank=True).preprocessing
+    chosen = {path: path.relative_to(folder) for path in choose_pictures(folder, pictures)}
+    seen = [
+        look(path, name.as_posix() if name.parts else path.name, preprocessing, changes, views, seed)
+        for path, name in chosen.items()
+    ]
+    height, width = preprocessing.image_size
+    subtitle = f"{backbone}, {width} × {height} px, {fit}; augmentation {_words(augmentation)}, seed {seed}"
+    return seen, draw_sheet(seen, f"What the network sees of {Path(folder).resolve().name}", subtitle)
+
+
+def _words(augmentation: Any) -> str:
+    if not isinstance(augmentation, dict):
+        return str(augmentation or "none")
+    return ", ".join(str(value) if name == "policy" else f"{name} {value:g}" for name, value in augmentation.items())
 
 
 def draw_sheet(seen: Sequence[Seen], title: str, subtitle: str) -> Image.Image:
