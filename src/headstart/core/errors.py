@@ -19,6 +19,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+# So many names are all told where none is near.
+_FEW = 6
+
 
 class HeadstartError(Exception):
     """Base of all errors that headstart raises on purpose."""
@@ -68,7 +71,7 @@ def cache_unwritable(what: object, error: BaseException) -> CacheError:
 
 
 def unknown_name(kind: str, name: object, known: Iterable[str], listing: str) -> SettingError:
-    """Return the error for a name that no registry knows, with the three nearest names.
+    """Return the error for a name that no registry knows, with up to three that are near it, where there are any.
 
     Args:
         kind: What the name should have been, such as `"backbone"`.
@@ -77,7 +80,20 @@ def unknown_name(kind: str, name: object, known: Iterable[str], listing: str) ->
         listing: Where all valid names are listed, such as "`headstart models`".
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.4) or names[:3]
-    return SettingError(
-        f"unknown {kind} {str(name)!r}: did you mean {' or '.join(repr(n) for n in near)}? {listing} lists all."
-    )
+    near = _near(str(name), names)
+    if near:
+        told = f"did you mean {' or '.join(map(repr, near))}? {listing} lists all."
+    elif len(names) <= _FEW:
+        told = f"choose one of {', '.join(names)}."
+    else:
+        told = f"{listing} lists all."
+    return SettingError(f"unknown {kind} {str(name)!r}: {told}")
+
+
+def _near(name: str, names: list[str]) -> list[str]:
+    """Return up to three of the names that look like one, or hold it, whatever the case."""
+    folded = {one.casefold(): one for one in names}
+    found = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)
+    if not found and len(name) > 2:
+        found = [one for one in folded if name.casefold() in one][:3]
+    return [folded[one] for one in found]
