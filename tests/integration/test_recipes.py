@@ -97,8 +97,10 @@ def test_a_saved_model_is_summarised_with_its_head(tuned: tuple[Path, dict[str, 
     groups = {row["group"]: row for row in told["groups"]}
     assert groups["block4"]["output_shape"] == [512, 3, 3]
     assert groups["block4"]["trainable"] == 0
-    assert groups["head"]["output_shape"] == [2]
-    assert groups["head"]["trainable"] == groups["head"]["parameters"] > 0
+    head = [row for name, row in groups.items() if name.startswith("head")]
+    assert [row["layers"] for row in head] == ["Linear", "ReLU", "Dropout 0", "Linear"]
+    assert head[-1]["output_shape"] == [2]
+    assert [row["trainable"] for row in head] == [row["parameters"] for row in head] == [512 * 8 + 8, 0, 0, 8 * 2 + 2]
     kept = result["finetuning"]["kept"]
     assert (groups["block5"]["trainable"] > 0) == kept
     assert ("moved" in groups["block5"]) == kept

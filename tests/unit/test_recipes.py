@@ -309,8 +309,65 @@ def test_of_a_schedule_that_freezes_again_what_it_trains_meanwhile_is_trainable(
 
 def test_the_table_ends_with_the_totals() -> None:
     printed = CliRunner().invoke(summary.command, ["vgg16.keras", "--image-size", "64"], catch_exceptions=False).stdout
-    assert "Total params: 14,714,688" in printed
+    assert "Total params: 14,714,688 (58.9 MB in float32)" in printed
     assert "Trainable params: 0" in printed
+    assert "BatchNorm" not in printed
+
+
+def test_the_statistics_that_keras_counts_as_parameters_are_told() -> None:
+    from torchvision.models import resnet18
+
+    told = outline("resnet18", "--image-size", "64")
+    buffers = {name: tensor for name, tensor in resnet18(weights=None).named_buffers() if "running" in name}
+    assert told["statistics"] == sum(tensor.numel() for tensor in buffers.values()) == 9_600
+    printed = CliRunner().invoke(summary.command, ["resnet18", "--image-size", "64"], catch_exceptions=False).stdout
+    assert "BatchNorm statistics: 9,600 more, which Keras counts as non-trainable params" in printed
+
+
+@pytest.mark.parametrize("network", ["vgg16.keras", "efficientnet_lite0", "resnet50", "convnext_tiny"])
+def test_the_layers_of_a_group_are_those_that_unfreeze_counts(network: str) -> None:
+    groups = outline(network, "--image-size", "64")["groups"]
+    counted = [sum(int(part.split()[0]) if part[0].isdigit() else 1 for part in row["layers"].split(", "))
+               if row["parameters"] else 0 for row in groups]  # fmt: skip
+    last = next(place for place in range(len(groups) - 1, 0, -1) if counted[place])
+    above = sum(counted[last:])
+    trained = {row["group"]: row["trainable"] for row in outline(
+        network, "--image-size", "64", "--unfreeze", str(above))["groups"]}  # fmt: skip
+    assert trained[groups[last]["group"]] == groups[last]["parameters"]
+    assert trained[groups[last - 1]["group"]] == 0
+    more = outline(network, "--image-size", "64", "--unfreeze", str(above + 1))["groups"]
+    assert more[last - 1]["trainable"] > 0
+
+
+@pytest.mark.parametrize("network", ["vgg16.keras", "resnet50", "convnext_tiny", "vit_small_patch14_dinov2.lvd142m"])
+def test_the_table_fits_a_window_of_80_columns(network: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    printed = CliRunner().invoke(summary.command, [network, "--unfreeze", "4"], catch_exceptions=False).stdout
+    assert max(map(len, printed.splitlines())) <= 80
+    assert all(row["group"] in printed for row in outline(network)["groups"])
+
+
+def test_the_layers_of_a_head_are_rows_with_the_parameters_that_torch_counts() -> None:
+    import torch
+    from torch import nn
+
+    from headstart.networks import head_rows
+    from headstart.networks.layers import AgainstZero, UnitNorm, describe_layers
+
+    mlp = nn.Sequential(nn.Linear(20, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1), AgainstZero())
+    for head in (mlp, nn.Linear(20, 3), nn.Sequential(UnitNorm(), nn.Linear(20, 3, bias=False))):
+        rows = head_rows(describe_layers(head), 20)
+        values = torch.zeros(1, 20)
+        parts = list(head) if isinstance(head, nn.Sequential) else [head]
+        for row, part in zip(rows, parts, strict=True):
+            values = part(values)
+            assert row.output_shape == tuple(values.shape[1:])
+            assert row.parameters == row.trainable == sum(p.numel() for p in part.parameters())
+    told = [(row.group, row.layers) for row in head_rows(describe_layers(mlp), 20)]
+    assert told == [
+        ("head.0", "Linear"), ("head.1", "ReLU"), ("head.2", "Dropout 0.5"), ("head.3", "Linear"),
+        ("head.4", "AgainstZero"),
+    ]  # fmt: skip
 
 
 def test_an_unknown_network_or_stage_has_near_matches() -> None:

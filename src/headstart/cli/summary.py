@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,11 @@ if TYPE_CHECKING:
 
 @click.command("summary")
 @click.argument("network", metavar="MODEL|BACKBONE")
-@click.option("--unfreeze", callback=layers, help="Show what fine-tuning would train: a stage, all, or N layers.")
+@click.option(
+    "--unfreeze",
+    callback=layers,
+    help="Show what fine-tuning would train: a stage and above, all, head, the last N layers, or STAGE=EPOCHS,…",
+)
 @click.option("--image-size", callback=side_or_sides, help="Side, or height,width, in pixels, of a BACKBONE.")
 @click.option("--pooling", help="avg, max or flatten, of a BACKBONE.  [default: the backbone's]")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
@@ -32,7 +38,6 @@ def command(
     A BACKBONE is shown without its weights, so nothing is downloaded. Shapes are (height, width) last, without the
     batch: (channels, height, width).
     """
-    from headstart.cli.console import show, table
     from headstart.learn.finetune.outline import of_backbone, of_model
 
     if (Path(network) / "model.json").is_file():
@@ -41,22 +46,28 @@ def command(
         found = of_model(Path(network), unfreeze)
     else:
         found = of_backbone(network, unfreeze, image_size=image_size, pooling=pooling)
-    rows, moved, total, trainable = found.rows, found.moved, found.parameters, found.trainable
+    rows, moved = found.rows, found.moved
+    totals = {name: sum(getattr(row, name) for row in rows) for name in ("parameters", "trainable", "statistics")}
     if as_json:
-        listed = [
-            {"group": row.group, "output_shape": list(row.output_shape), "parameters": row.parameters}
-            | {"trainable": row.trainable, **({"moved": moved[row.group]} if row.group in moved else {})}
-            for row in rows
-        ]
-        result = {"network": network, "groups": listed, "parameters": total, "trainable": trainable}
-        click.echo(json.dumps(result, ensure_ascii=False))
-        return
-    made = table("group", "output shape", "parameters#", "state", *(["moved#"] if moved else []))
+        listed = [{**asdict(row), **({"moved": moved[row.group]} if row.group in moved else {})} for row in rows]
+        click.echo(json.dumps({"network": network, "groups": listed, **totals}, ensure_ascii=False))
+    else:
+        _show(rows, moved, **totals)
+
+
+def _show(rows: Sequence[Row], moved: dict[str, float], *, parameters: int, trainable: int, statistics: int) -> None:
+    from headstart.cli.console import show, size, table
+
+    made = table("group", "layers", "output shape", "parameters#", "state", *(["moved#"] if moved else []))
     for row in rows:
         far = [] if not moved else [f"{100 * moved[row.group]:.2f} %" if row.group in moved else ""]
-        made.add_row(row.group, str(row.output_shape), f"{row.parameters:,}", _state(row), *far)
-    show(made, "", f"Total params: {total:,}", f"Trainable params: {trainable:,}")
-    show(f"Non-trainable params: {total - trainable:,}")
+        made.add_row(row.group, row.layers, str(row.output_shape), f"{row.parameters:,}", _state(row), *far)
+    show(made, "", f"Total params: {parameters:,} ({size(4 * parameters)} in float32)")
+    show(f"Trainable params: {trainable:,}", f"Non-trainable params: {parameters - trainable:,}")
+    if statistics:
+        show(f"BatchNorm statistics: {statistics:,} more, which Keras counts as non-trainable params")
+    if "head" in moved and rows[-1].group != "head":
+        show(f"The layers of the head together moved by {100 * moved['head']:.2f} %.")
 
 
 def _state(row: Row) -> str:

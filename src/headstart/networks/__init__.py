@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from headstart.networks.backbone import Backbone, check_name, load_backbone, prefix, suffix
     from headstart.networks.freezing import freeze, tensor_hash, unfreeze
     from headstart.networks.imagenet import ImageNetClass, imagenet_classes
-    from headstart.networks.outline import Row, summary
+    from headstart.networks.outline import Row, head_rows, summary
     from headstart.networks.restore import load_network
     from headstart.networks.weights import Weights
 
@@ -26,6 +26,7 @@ _HOMES = {
     "Row": "outline",
     "Weights": "weights",
     "freeze": "freezing",
+    "head_rows": "outline",
     "imagenet_classes": "imagenet",
     "load_backbone": "backbone",
     "load_network": "restore",
@@ -48,6 +49,7 @@ __all__ = [
     "available",
     "check_name",
     "freeze",
+    "head_rows",
     "imagenet_classes",
     "list_models",
     "load_backbone",

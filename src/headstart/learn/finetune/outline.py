@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 
 from headstart.core import artifact
 from headstart.core.errors import ModelError
 from headstart.learn.finetune.settings import Unfreeze
 from headstart.learn.finetune.unfreezing import apply_phase, plan
-from headstart.networks import Row, freeze, load_backbone, summary
+from headstart.networks import Row, freeze, head_rows, load_backbone, summary
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,6 @@ class Outline:
 
     rows: tuple[Row, ...]
     moved: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def parameters(self) -> int:
-        """How many numbers are learned in it."""
-        return sum(row.parameters for row in self.rows)
-
-    @property
-    def trainable(self) -> int:
-        """How many of them are not frozen."""
-        return sum(row.trainable for row in self.rows)
 
 
 def of_backbone(
@@ -63,7 +52,7 @@ def of_backbone(
 
 
 def of_model(folder: Path, unfreeze: Unfreeze | None = None) -> Outline:
-    """Return the outline of a saved model, its head the last group.
+    """Return the outline of a saved model, the layers of its head the last groups.
 
     Args:
         folder: The model folder.
@@ -82,16 +71,7 @@ def of_model(folder: Path, unfreeze: Unfreeze | None = None) -> Outline:
         moved = {row["stage"]: float(row["moved"]) for row in tuned.get("moved") or ()} if kept else {}
         height, width = said["preprocessing"]["image_size"]
         pooling = backbone["pooling"] if backbone["pooling"] != "own" else None
-        below = of_backbone(backbone["name"], unfreeze, image_size=(height, width), pooling=pooling)
+        below = of_backbone(backbone["name"], unfreeze, image_size=(height, width), pooling=pooling).rows
+        return Outline((*below, *head_rows(said["head"]["layers"], below[-1].output_shape[0])), moved)
     except (KeyError, TypeError) as error:
         raise ModelError(f"{folder / artifact.DESCRIPTION} does not say {error}: fit the model again.") from error
-    count = _head_parameters(artifact.verify_file(folder, artifact.WEIGHTS, said))
-    return Outline((*below.rows, Row("head", (len(said["classes"]),), count, count)), moved)
-
-
-def _head_parameters(weights: Path) -> int:
-    """Return how many numbers the head's tensors have; only the file's header is read."""
-    from safetensors import safe_open
-
-    with safe_open(weights, framework="numpy") as file:
-        return sum(prod(file.get_slice(name).get_shape()) for name in file.keys() if name.startswith("head."))  # noqa: SIM118
