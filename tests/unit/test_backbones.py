@@ -259,6 +259,8 @@ def test_the_figures_of_the_catalogue_are_those_of_the_architecture(name: str) -
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network[1](picture)
     assert entry.gmacs == pytest.approx(counter.get_total_flops() / 2e9, rel=0.01)
+    # Keras's file has no top; what learned without labels was never given one.
+    assert entry.classifier == (name != "vgg16.keras" and config.num_classes == 1000)
     if entry.package is None:
         megabytes = sum(t.numel() * t.element_size() for t in listed.state_dict().values()) / 1e6
         assert entry.download_mb == pytest.approx(megabytes, rel=0.02)

@@ -145,3 +145,17 @@ def test_naming_imagenet_classes_needs_a_cache_and_says_so_in_one_line(
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "cannot be written: Not a directory. Set HEADSTART_CACHE to a folder that can be written." in line
+
+
+@pytest.mark.parametrize("name", ["vgg16.keras", "vit_small_patch14_dinov2.lvd142m"])
+def test_weights_without_a_classifier_are_told_with_those_that_have_one(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", "--backbone", name, "picture.jpg"])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"the weights of {name} bring no classifier" in line
+    able = line.split("These can: ")[1].split(". ")[0].split(", ")
+    assert {"efficientnet_lite0", "vgg16", "resnet18", "convnext_tiny"} <= set(able)
+    assert not {name, "vgg16.keras", "vit_small_patch16_dinov3.lvd1689m"} & set(able)

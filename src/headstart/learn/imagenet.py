@@ -11,6 +11,7 @@ from pathlib import Path
 from headstart.core import artifact, settings
 from headstart.core.errors import CacheError, ModelError, WeightsError
 from headstart.core.predictor import Predictor
+from headstart.networks import CATALOG
 
 
 def imagenet_predictor(name: str, *, weights: str | None = None) -> Predictor:
@@ -29,6 +30,8 @@ def imagenet_predictor(name: str, *, weights: str | None = None) -> Predictor:
         CacheError: The cache cannot be written.
     """
     source = artifact.file_sha256(Path(weights)) if weights and Path(weights).is_file() else "usual"
+    if weights is None and name in CATALOG and not CATALOG[name].classifier:
+        raise _without_classifier(name)  # before anything is fetched
     identity = hashlib.sha256(json.dumps([name, source, artifact.FORMAT_VERSION]).encode()).hexdigest()[:16]
     folder = settings.cache_folder() / "imagenet" / f"{name.replace('/', '_')}-{identity}"
     if folder.exists():
@@ -39,6 +42,14 @@ def imagenet_predictor(name: str, *, weights: str | None = None) -> Predictor:
     _check_cache(folder.parent)
     _write(folder, name, weights)
     return artifact.load(folder)
+
+
+def _without_classifier(name: str) -> WeightsError:
+    able = ", ".join(entry.name for entry in CATALOG.values() if entry.classifier)
+    return WeightsError(
+        f"the weights of {name} bring no classifier, only the layers below it, and cannot name ImageNet's classes. "
+        f"These can: {able}. `headstart models` tells which are usable now."
+    )
 
 
 def _check_cache(folder: Path) -> None:
@@ -65,9 +76,7 @@ def _write(folder: Path, name: str, weights: str | None) -> None:
     if backbone.classifier is None and "flatten" not in backbone.pooling and name.startswith("vgg"):
         backbone = load_backbone(name, weights=weights, pooling="flatten")  # VGG's classifier reads the whole map
     if backbone.classifier is None:
-        raise WeightsError(
-            f"{name} was not trained to name ImageNet's classes. Choose another backbone: `headstart models`."
-        )
+        raise _without_classifier(name)
     classes = imagenet_classes()
     samples = np.random.default_rng(0).integers(0, 256, (2, *backbone.preprocessing.image_size, 3), np.uint8)
     network = Classifier(backbone.network, backbone.classifier)

@@ -40,6 +40,7 @@ class Entry:
         package: The pip package that carries the weights, if there is one.
         crop_fraction: Share of the picture's sides that is seen; None takes what timm records for the weights.
         pooling: How features are pooled unless told otherwise; None is the architecture's own way.
+        classifier: Whether the weights bring the classifier of ImageNet's 1,000 classes, as `predict --backbone` needs.
         normalization: `torch` is mean and standard deviation as timm records them, `caffe` is Keras's
             BGR order with the mean subtracted and no scaling.
     """
@@ -56,6 +57,7 @@ class Entry:
     package: Package | None = None
     crop_fraction: float | None = None
     pooling: str | None = None
+    classifier: bool = True
     normalization: Normalization = "torch"
 
     @property
@@ -134,6 +136,7 @@ ENTRIES = (
             60.9,
         ),
         pooling="avg",
+        classifier=False,
         normalization="caffe",
     ),
     Entry(
@@ -205,6 +208,7 @@ ENTRIES = (
         good_for="Few pictures or unusual subjects: learned without labels, strong without fine-tuning.",
         sources=("hub",),
         download_mb=88.2,
+        classifier=False,
     ),
     Entry(
         name="vit_small_patch16_dinov3.lvd1689m",
@@ -218,5 +222,6 @@ ENTRIES = (
         download_mb=86.4,
         # timm averages the patches, its authors take the class token (Simeoni et al. 2025, arXiv:2508.10104).
         pooling="token",
+        classifier=False,
     ),
 )
