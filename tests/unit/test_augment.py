@@ -1,6 +1,6 @@
 """Augmentation: nothing at zero, always at one, the same for the same seed, picture and view."""
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -11,16 +11,19 @@ from torchvision.transforms.v2 import functional as F
 
 from headstart.core.errors import SettingError
 from headstart.core.preprocessing import Preprocessing
-from headstart.learn import augment
-from headstart.learn.augment import OTHER_NAMES, POLICIES, Augmentation, make_augmentation, view_generator
+from headstart.learn import augment, other_names
+from headstart.learn.augment import POLICIES, Augmentation, make_augmentation, view_generator
 
 PLAIN = Preprocessing((64, 64))
 IMAGE = gradient(150, 200)
 STRONGEST = {
     "rotation": 40,
     "shift": 0.3,
+    "width_shift": 0.3,
+    "height_shift": 0.3,
     "zoom": 0.4,
     "shear": 30,
+    "perspective": 0.5,
     "horizontal_flip": 1,
     "vertical_flip": 1,
     "brightness": 0.5,
@@ -28,6 +31,8 @@ STRONGEST = {
     "saturation": 0.5,
     "hue": 0.3,
     "crop_scale": 0.3,
+    "greyscale": 1,
+    "blur": 1,
     "trivial": True,
     "erasing": 1,
 }
@@ -67,9 +72,64 @@ def test_flips_are_exact() -> None:
     assert (view(Augmentation(vertical_flip=1), 0) == PLAIN(IMAGE)[::-1]).all()
 
 
-def test_a_flip_probability_of_a_half_flips_about_half() -> None:
-    flipped = sum((view(Augmentation(horizontal_flip=0.5), number) != PLAIN(IMAGE)).any() for number in range(200))
-    assert 75 <= flipped <= 125
+@pytest.mark.parametrize("name", ["horizontal_flip", "vertical_flip", "greyscale", "blur", "erasing"])
+def test_a_probability_of_a_half_changes_about_half(name: str) -> None:
+    changed = sum((view(Augmentation(**{name: 0.5}), number) != PLAIN(IMAGE)).any() for number in range(200))
+    assert 75 <= changed <= 125
+
+
+def test_a_picture_without_colour_is_the_luminance_of_the_plain_one() -> None:
+    luminance = PLAIN(IMAGE) @ (0.299, 0.587, 0.114)  # ITU-R BT.601
+    assert np.abs(view(Augmentation(greyscale=1), 0) - luminance[..., None]).max() < 1.1
+
+
+@pytest.mark.parametrize("size", [(64, 64), (16, 16), (16, 48)])
+def test_a_blurred_picture_is_smoother_and_as_light(size: tuple[int, int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    blur, plain = Augmentation(blur=1), Preprocessing(size, fit="squash")
+    for number in range(20):
+        seen = blur(noise, plain, view_generator(0, "abc", number))
+        assert seen.shape == noise.shape
+        assert seen.std() < 0.8 * noise.std()
+        assert abs(seen.mean() - noise.mean()) < 8
+
+
+def test_a_shift_across_leaves_rows_as_they_are_and_one_down_columns() -> None:
+    rows, columns = np.mgrid[:64, :64] * 4
+    down, across = (np.repeat(ramp[..., None], 3, axis=2).astype(np.uint8) for ramp in (rows, columns))
+    preprocessing = Preprocessing((64, 64), fit="squash")
+    for number in range(10):
+        for image, still, moving in ((down, "width_shift", "height_shift"), (across, "height_shift", "width_shift")):
+            rng = view_generator(0, "abc", number), view_generator(0, "abc", number)
+            assert (Augmentation(**{still: 0.3})(image, preprocessing, rng[0]) == image).all()
+            assert (Augmentation(**{moving: 0.3})(image, preprocessing, rng[1]) != image).any()
+
+
+def test_of_a_shift_and_one_in_a_direction_the_larger_counts() -> None:
+    for number in range(5):
+        assert (
+            view(Augmentation(shift=0.1, width_shift=0.3, height_shift=0.3), number)
+            == view(Augmentation(shift=0.3), number)
+        ).all()
+        assert (view(Augmentation(shift=0.3, width_shift=0.1), number) == view(Augmentation(shift=0.3), number)).all()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (48, 80)])
+def test_perspective_is_the_homography_of_its_four_corners(size: tuple[int, int]) -> None:
+    """Against torchvision's, from the corners that the same generator draws."""
+    preprocessing = Preprocessing(size)
+    for number in range(12):
+        seen = Augmentation(perspective=0.6)(IMAGE, preprocessing, view_generator(0, "abc", number)).astype(int)
+        rng = view_generator(0, "abc", number)
+        rng.random(2)  # the flips
+        inward = rng.uniform(0, 0.3, (4, 2)) * (size[1] - 1, size[0] - 1)
+        corners = np.array([[0, 0], [size[1] - 1, 0], [size[1] - 1, size[0] - 1], [0, size[0] - 1]])
+        points = corners + inward * [[1, 1], [-1, 1], [-1, -1], [1, -1]]
+        pixels = torch.from_numpy(preprocessing(IMAGE)).permute(2, 0, 1)
+        start, end = ((middles + 0.5).tolist() for middles in (points, corners))  # torchvision counts from the edge
+        tilted = F.perspective(pixels, start, end, interpolation=F.InterpolationMode.BILINEAR)
+        expected = tilted.permute(1, 2, 0).numpy().astype(int)
+        assert np.abs(seen - expected)[1:-1, 1:-1].max() <= 2  # OpenCV interpolates in steps of 1/32 pixel
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -101,10 +161,24 @@ def test_equal_settings_are_equal_whatever_numbers_they_are_of() -> None:
     assert (one, one.identity) == (other, other.identity)
 
 
-def test_every_other_name_leads_to_a_setting() -> None:
+def test_a_setting_that_comes_to_be_added_leaves_the_cached_views_of_others() -> None:
+    @dataclass(frozen=True)
+    class Later(Augmentation):
+        fog: float = 0.0
+
+    assert Later(rotation=15).identity == Augmentation(rotation=15).identity
+    assert Later(rotation=15, fog=0.5).identity != Augmentation(rotation=15).identity != Augmentation().identity
+
+
+def test_every_name_of_another_library_leads_to_a_setting_or_tells_what_to_do() -> None:
     known = {field.name for field in fields(Augmentation)}
-    assert set(OTHER_NAMES.values()) <= known
-    assert not known & set(OTHER_NAMES)
+    assert {told for told in other_names.AUGMENTATION.values() if " " not in told} <= known
+    for name, told in other_names.AUGMENTATION.items():
+        with pytest.raises(SettingError, match=f"^augmentation setting {name} ") as caught:
+            make_augmentation({name: 0.1})
+        assert told in str(caught.value)
+        with pytest.raises(SettingError, match=f"^augmentation policy {name} "):
+            make_augmentation(name)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +187,8 @@ def test_every_other_name_leads_to_a_setting() -> None:
         {"shift": 0.9},
         {"rotation": 45, "shift": 0.2, "zoom": 0.3},
         {"zoom": 0.9, "shear": 80, "rotation": 180, "shift": 0.9},
+        {"perspective": 0.8},
+        {"perspective": 0.8, "width_shift": 0.9},
     ],
 )
 @pytest.mark.parametrize("size", [(64, 64), (32, 96)])
@@ -220,7 +296,24 @@ def test_policies_and_single_settings_combine() -> None:
         ({"rotation": True}, "rotation is True: give a number from 0 to 180"),
         ({"trivial": 0.3}, "trivial is 0.3: give true or false"),
         ({"rotation_range": 15}, "rotation_range is called rotation here"),
-        ({"width_shift_range": 0.1}, "width_shift_range is called shift here"),
+        ({"width_shift_range": 0.1}, "width_shift_range is called width_shift here: write width_shift"),
+        ({"fliplr": 0.5}, "fliplr is called horizontal_flip here"),
+        ({"flipud": 0.5}, "flipud is called vertical_flip here"),
+        ({"hsv_h": 0.015}, "hsv_h is called hue here"),
+        ({"channel_shift_range": 20}, "channel_shift_range has no counterpart here; hue and saturation"),
+        ({"fill_mode": "nearest"}, "fill_mode is not to be chosen: .* continues the border. Leave it out"),
+        ({"Color-Jitter": 0.4}, "Color-Jitter is several settings here: write those of brightness, contrast"),
+        ({"rand_augment": True}, "rand_augment is trivial=true here"),
+        ({"fog": 0.5}, "unknown augmentation setting 'fog': `headstart fit --help` lists all"),
+        ({"zoom": [0.8, 1.2]}, "zoom is .0.8, 1.2.: give a number from 0 to 0.9; 0.2 draws a factor from 0.8 to 1.2"),
+        ({"crop_scale": (0.08, 1.0)}, "0.25 draws crops of a quarter of the area to all of it"),
+        ({"rotation": "much"}, "rotation is 'much': give a number from 0 to 180"),
+        ({"trivial": "yes"}, "trivial is 'yes': give true or false"),
+        ({"policy": ["flip"]}, "unknown augmentation policy"),
+        ("randaugment", "policy randaugment is trivial=true here, .* or the policy strong"),
+        ("rotation", "rotation is a setting, and no policy: write rotation=NUMBER"),
+        ("trivial", "trivial is a setting, and no policy: write trivial=true"),
+        ("heavy", "choose one of flip, light, none, standard, strong"),
     ],
 )
 def test_impossible_settings_are_refused_with_what_was_meant(setting, words: str) -> None:

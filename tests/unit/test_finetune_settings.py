@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import numpy as np
 import pytest
 
 from headstart.core.errors import SettingError
+from headstart.learn import other_names
 from headstart.learn.finetune.settings import TrainingSettings, complete, make_settings
 
 NINE = tuple(f"stage{number}" for number in range(9))
@@ -27,12 +28,27 @@ NINE = tuple(f"stage{number}" for number in range(9))
         ({"optimizer": "lion"}, "optimizer is 'lion': choose one of adamw, adam, sgd"),
         ({"schedule": "wave", "clip_norm": -1}, "schedule is 'wave'.*clip_norm is -1"),
         ({"lerning_rate": 1}, "unknown training setting 'lerning_rate': did you mean 'learning_rate'"),
+        ({"lr0": 0.01}, "training setting lr0 is called learning_rate here: write learning_rate"),
+        ({"wd": 0.01}, "wd is called weight_decay here"),
+        ({"gamma": 0.1}, "gamma is called step_factor here"),
+        ({"step_size": 7}, "step_size is called step_epochs here"),
+        ({"warmup_epochs": 3}, "warmup_epochs is called warmup here, a share of all steps"),
+        ({"colour": 1}, "unknown training setting 'colour': `headstart fit --help` lists all"),
         ({"unfreeze": [("layer4", 3)], "epochs": 5}, "epochs is 5, but unfreeze is a list"),
     ],
 )
 def test_an_impossible_setting_is_named_with_what_is_possible(values, message) -> None:
     with pytest.raises(SettingError, match=message):
         make_settings(values)
+
+
+def test_every_name_of_another_library_leads_to_a_setting_or_tells_what_to_do() -> None:
+    known = {field.name for field in fields(TrainingSettings)}
+    assert {told for told in other_names.TRAINING.values() if " " not in told} <= known
+    for name, told in other_names.TRAINING.items():
+        with pytest.raises(SettingError, match=f"^training setting {name} ") as caught:
+            make_settings({name: 1})
+        assert told in str(caught.value)
 
 
 def test_whole_numbers_may_come_as_floats_from_a_command_line() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import tomllib
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from click.testing import CliRunner
 from headstart.cli import fit, meanings, preview, recipes, summary
 from headstart.core.errors import HeadstartError, SettingError
 from headstart.core.progress import Progress
-from headstart.learn.augment import Augmentation, make_augmentation
+from headstart.learn import other_names
+from headstart.learn.augment import POLICIES, Augmentation, make_augmentation
 from headstart.learn.classifier import ImageClassifier
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import DEFAULT_VIEWS, choose_views
@@ -190,6 +192,7 @@ def test_what_an_option_unfreezes_wins_over_the_recipe_however_it_is_given(optio
         ("all", "all"),
         ("blocks.6", "blocks.6"),
         ("blocks.6=3,blocks.5=7", [["blocks.6", 3], ["blocks.5", 7]]),
+        ("head=1,all=1,head=2", [["head", 1], ["all", 1], ["head", 2]]),
     ],
 )
 def test_what_to_unfreeze_is_a_number_a_name_or_pairs(text: str, value: object) -> None:
@@ -216,6 +219,7 @@ def test_tables_and_lists_of_a_file_are_passed_as_they_are(tmp_path: Path) -> No
     ("text", "error", "words"),
     [
         ("hiden = [1]", SettingError, "'hidden'"),
+        ("lr = 0.1", SettingError, "lr is called learning_rate here: write learning_rate"),
         ("quiet = true", SettingError, "unknown setting"),
         ("seed = ", SettingError, "cannot be used as a config"),
         ('dropout = "much"', click.BadParameter, "not a valid float"),
@@ -234,15 +238,32 @@ def test_a_file_that_cannot_work_says_why(text: str, error: type[Exception], wor
     ("arguments", "words"),
     [
         (["--training", "epochs"], "has no '='"),
-        (["--augmentation", "rotation=much"], "'much' is not a number; write rotation=NUMBER"),
-        (["--augmentation", "trivial=yes"], "trivial is 'yes'; write trivial=true or trivial=false"),
         (["--class-weight", "trivial=yes"], "'yes' is not a number; write trivial=NUMBER"),
+        (["--class-weight", "cat=2,dog=1,cat=3"], "cat is given twice, 2 and 3: leave one out"),
+        (["--training", "epochs=2,epochs=5"], "epochs is given twice, 2 and 5: leave one out"),
+        (["--augmentation", "rotation=5,rotation=9"], "rotation is given twice, 5 and 9: leave one out"),
+        (["--augmentation", "flip,light,rotation=9"], "policy is given twice, 'flip' and 'light': leave one out"),
         (["--hidden", "many"], "whole numbers"),
     ],
 )
 def test_an_option_that_cannot_be_read_says_how_to_write_it(arguments: list[str], words: str) -> None:
     with pytest.raises(click.BadParameter, match=words):
         given(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("rotation=much", "rotation is 'much': give a number from 0 to 180"),
+        ("fill_mode=nearest", "fill_mode is not to be chosen"),
+        ("zoom_range=[0.8,1.2]", "zoom_range is called zoom here"),
+        ("flip,zoom=[0.8, 1.2]", "zoom is '.0.8, 1.2.': give a number from 0 to 0.9; 0.2 draws a factor from 0.8"),
+        ("zoom=(0.8,1.2),rotation=9", "zoom is '.0.8,1.2.': give a number"),
+    ],
+)
+def test_an_augmentation_that_cannot_work_is_one_clear_error(text: str, words: str) -> None:
+    with pytest.raises(SettingError, match=words):
+        check(ImageClassifier(**given("--augmentation", text)))
 
 
 @pytest.mark.parametrize("values", ["epochs=many", "epochs=2.5", "optimiser=sgd", "optimizer=sdg", "warmup=yes"])
@@ -258,7 +279,9 @@ def test_an_unknown_training_setting_is_told_with_the_nearest_and_the_help_lists
 
 def test_the_help_lists_every_setting_with_its_meaning_and_its_default() -> None:
     told = CliRunner().invoke(fit.command, ["--help"]).stdout
-    looks, trains = (" ".join(part.split()) for part in told.split("Settings of --")[1:])
+    policies, looks, trains = (" ".join(part.split()) for part in re.split("(?:Policies|Settings) of --", told)[1:])
+    assert set(meanings.POLICIES) == set(POLICIES)
+    assert all(f" {name} {meaning}" in policies for name, meaning in meanings.POLICIES.items())
     assert set(meanings.TRAINING) == {field.name for field in fields(TrainingSettings)}
     assert set(meanings.AUGMENTATION) == {field.name for field in fields(Augmentation)}
     assert all(f" {name} {meaning}" in trains for name, meaning in meanings.TRAINING.items())
@@ -266,7 +289,16 @@ def test_the_help_lists_every_setting_with_its_meaning_and_its_default() -> None
     assert "layer_decay its factor from each stage to the one below [default: 0.8]" in trains
     assert "epochs passes over the training pictures [default: by size]" in trains
     assert "None" not in trains
-    assert looks.split("(")[0] in " ".join(CliRunner().invoke(preview.command, ["--help"]).stdout.split())
+    shown = " ".join(CliRunner().invoke(preview.command, ["--help"]).stdout.split())
+    assert policies.strip() in shown
+    assert looks.strip() in shown
+
+
+def test_the_help_of_fit_tells_which_augmentation_it_has_where_none_is_given() -> None:
+    told = " ".join(CliRunner().invoke(fit.command, ["--help"]).stdout.split())
+    default = re.search(r"--augmentation TEXT [^\[]*\[default: (\w+)\]", told)
+    assert default is not None
+    assert feature_settings(ImageClassifier()).augmentation == POLICIES[default[1]]
 
 
 def test_the_page_of_fine_tuning_has_every_setting_and_its_default() -> None:

@@ -12,9 +12,19 @@ import click
 from click.core import ParameterSource
 
 from headstart.cli.meanings import Trains
-from headstart.cli.options import layers, named_numbers, named_values, names, side_or_sides, whole_numbers
-from headstart.core.errors import SettingError, unknown_name
-from headstart.learn.given import overlay
+from headstart.cli.options import (
+    layers,
+    named_numbers,
+    named_values,
+    names,
+    policy_or_settings,
+    side_or_sides,
+    whole_numbers,
+)
+from headstart.core.errors import SettingError
+from headstart.learn import other_names
+from headstart.learn.given import DEFAULT_AUGMENTATION, overlay
+from headstart.learn.other_names import unknown_setting
 from headstart.learn.shares import TEST_SIZE, VALIDATION_SIZE
 from headstart.networks import catalog
 
@@ -27,6 +37,9 @@ def parameters(ctx: click.Context) -> dict[str, Any]:
 
     What was given nowhere is left to the constructor, and what is over it may make a recipe's setting useless, which
     then falls away. `training` changes single settings of the one below; other tables are one value.
+
+    Args:
+        ctx: Of `fit`, or of a command with `--recipe`, `--config` and others of its options.
 
     Raises:
         SettingError: A file cannot be read, or a name in it is no parameter.
@@ -43,9 +56,14 @@ def parameters(ctx: click.Context) -> dict[str, Any]:
     given = {
         name: value
         for name, value in ctx.params.items()
-        if name not in OWN and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if name in _options() and ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
     }
     return overlay(found, given)
+
+
+def _options() -> dict[str | None, click.Parameter]:
+    """Return the options of `fit` that are parameters of `ImageClassifier`, by name."""
+    return {option.name: option for option in command.params if option.name not in OWN}
 
 
 def _read_toml(path: str) -> dict[str, Any]:
@@ -60,10 +78,10 @@ def _read_toml(path: str) -> dict[str, Any]:
 
 def _from_file(ctx: click.Context, values: dict[str, Any], where: str) -> dict[str, Any]:
     """Check names and kinds of a file's values by the options of the same names."""
-    options = {option.name: option for option in ctx.command.params if option.name not in OWN}
+    options = _options()
     for name in values:
         if name not in options:
-            raise unknown_name(f"setting in {where}", name, [str(known) for known in options], "`headstart fit --help`")
+            raise unknown_setting(f"setting in {where}", name, map(str, options), other_names.TRAINING)
     try:
         return {name: _checked(ctx, options[name], value) for name, value in values.items()}
     except click.BadParameter as error:
@@ -76,6 +94,7 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
         return option.process_value(ctx, value)
     kinds = {
         named_numbers: dict,
+        policy_or_settings: dict,
         named_values: dict,
         layers: list,
         whole_numbers: list,
@@ -110,9 +129,15 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--pooling", help="avg, max or flatten.  [default: the backbone's]")
 @click.option("--fit-mode", default="crop", show_default=True, help="crop, pad (letterbox) or squash.")
 @click.option("--views", type=int, help="Views a picture, all but one augmented.  [default: 4 with --augmentation]")
-@click.option("--augmentation", callback=named_numbers, help="none, flip, light, standard, strong, and NAME=NUMBER,…")
 @click.option(
-    "--unfreeze", callback=layers, help="Fine-tune a stage and above, all, the last N layers, or STAGE=EPOCHS,…"
+    "--augmentation",
+    callback=policy_or_settings,
+    help=f"A policy, settings as NAME=NUMBER,…, or both: see below.  [default: {DEFAULT_AUGMENTATION}]",
+)
+@click.option(
+    "--unfreeze",
+    callback=layers,
+    help="Fine-tune a stage and above, all, head (alone), the last N layers, or STAGE=EPOCHS,…",
 )
 @click.option("--training", callback=named_values, help="Settings of fine-tuning: NAME=VALUE,… such as epochs=10.")
 @click.option("--budget", help="Time that fine-tuning may take, such as 10m.  [default: 2m for auto]")

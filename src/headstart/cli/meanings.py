@@ -39,11 +39,21 @@ DEFAULTS = {
     "learning_rate": "0.001, sgd 0.01",
     "backbone_learning_rate": "three tenths of that",
 }
+POLICIES = {
+    "none": "every view is the plain picture",
+    "flip": "left and right mirrored, of half the views",
+    "light": "flip, and small turns, shifts, zooms and changes of light",
+    "standard": "flip, and a random crop of a quarter of the picture or more, as networks are trained on ImageNet",
+    "strong": "standard, and one operation of TrivialAugment, and a grey rectangle in a quarter of the views",
+}
 AUGMENTATION = {
     "rotation": "degrees, either way",
-    "shift": "share of the side, either way",
+    "shift": "share of the side, either way, across and down",
+    "width_shift": "the same across only",
+    "height_shift": "the same down only",
     "zoom": "share: 0.1 is 0.9 to 1.1",
     "shear": "degrees, either way",
+    "perspective": "share of the side that corners move in, such as 0.3",
     "horizontal_flip": "probability, such as 0.5",
     "vertical_flip": "probability",
     "brightness": "share: 0.2 is 0.8 to 1.2",
@@ -51,16 +61,20 @@ AUGMENTATION = {
     "saturation": "share",
     "hue": "share of the circle, up to 0.5",
     "crop_scale": "smallest area of a random resized crop; 1 is off",
+    "greyscale": "probability",
+    "blur": "probability",
     "trivial": "true: one random operation of TrivialAugment",
     "erasing": "probability of a grey rectangle",
 }
 
 
 class Augments(click.Command):
-    """A command with `--augmentation`, whose help lists the settings."""
+    """A command with `--augmentation`, whose help lists policies and settings."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list after the options."""
+        """Write the lists after the options."""
+        with formatter.section("Policies of --augmentation (docs/augmentation.md has more)"):
+            formatter.write_dl(list(POLICIES.items()))
         with formatter.section("Settings of --augmentation, such as flip,rotation=15"):
             formatter.write_dl(list(AUGMENTATION.items()))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -61,30 +62,34 @@ def side_or_sides(ctx: click.Context, option: click.Parameter, value: Any) -> in
 
 
 def named_numbers(ctx: click.Context, option: click.Parameter, value: Any) -> str | dict[str, Any] | None:
-    """Turn `balanced` into itself and `cat=2,dog=1` or `flip,rotation=15` into a dictionary.
+    """Turn `balanced` into itself and `cat=2,dog=1` into a dictionary.
 
     Raises:
-        click.BadParameter: A value is no number, or, of `trivial`, neither true nor false.
+        click.BadParameter: A value is no number, or a name is there twice.
     """
     if not isinstance(value, str) or "=" not in value:
         return value
-    values = _pairs(ctx, option, value, first="policy")
+    values = _dictionary(ctx, option, _pairs(ctx, option, value))
     for name, given in values.items():
-        if name != "policy" and not isinstance(given, (int, float)):
-            wanted = f"{given!r} is not a number; write {name}=NUMBER"
-            if option.name == "augmentation" and name == "trivial":  # the only setting that is none
-                wanted = f"trivial is {given!r}; write trivial=true or trivial=false"
-            raise click.BadParameter(wanted, ctx, option)
+        if not isinstance(given, (int, float)):
+            raise click.BadParameter(f"{given!r} is not a number; write {name}=NUMBER", ctx, option)
     return values
+
+
+def policy_or_settings(ctx: click.Context, option: click.Parameter, value: Any) -> str | dict[str, Any] | None:
+    """Turn `flip` into itself and `flip,rotation=15` into a dictionary; `make_augmentation` knows what may be in it."""
+    if not isinstance(value, str) or "=" not in value:
+        return value
+    return _dictionary(ctx, option, _pairs(ctx, option, value, first="policy"))
 
 
 def named_values(ctx: click.Context, option: click.Parameter, value: Any) -> dict[str, Any] | None:
     """Turn `epochs=5,optimizer=sgd` into a dictionary of numbers, yes or no (true, false) and words.
 
     Raises:
-        click.BadParameter: A part has no `=`.
+        click.BadParameter: A part has no `=`, or a name is there twice.
     """
-    return _pairs(ctx, option, value) if isinstance(value, str) else value
+    return _dictionary(ctx, option, _pairs(ctx, option, value)) if isinstance(value, str) else value
 
 
 def layers(ctx: click.Context, option: click.Parameter, value: Any) -> int | str | list[Any] | None:
@@ -96,18 +101,29 @@ def layers(ctx: click.Context, option: click.Parameter, value: Any) -> int | str
     if not isinstance(value, str):
         return value  # type: ignore[no-any-return]
     if "=" in value:
-        return [[_value(stage), epochs] for stage, epochs in _pairs(ctx, option, value).items()]
+        return [[_value(stage), epochs] for stage, epochs in _pairs(ctx, option, value)]
     return int(value) if value.isdigit() else value
 
 
-def _pairs(ctx: click.Context, option: click.Parameter, text: str, first: str | None = None) -> dict[str, Any]:
+def _pairs(ctx: click.Context, option: click.Parameter, text: str, first: str | None = None) -> list[tuple[str, Any]]:
     """Read NAME=VALUE,…; a part without `=` is the value of `first`, where there is one."""
-    values: dict[str, Any] = {}
-    for part in text.split(","):
+    pairs: list[tuple[str, Any]] = []
+    for part in re.split(r",(?![^\[(]*[\])])", text):  # not within brackets
         name, separator, value = part.strip().partition("=")
         if not separator and first is None:
             raise click.BadParameter(f"{part.strip()!r} has no '='; write NAME=VALUE,…", ctx, option)
-        values |= {name: _value(value)} if separator else {str(first): name}
+        pairs.append((name.strip(), _value(value.strip())) if separator else (str(first), name))
+    return pairs
+
+
+def _dictionary(ctx: click.Context, option: click.Parameter, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in values:
+            raise click.BadParameter(
+                f"{name} is given twice, {values[name]!r} and {value!r}: leave one out", ctx, option
+            )
+        values[name] = value
     return values
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headstart.cli.meanings import Augments
-from headstart.cli.options import named_numbers, side_or_sides
+from headstart.cli.options import policy_or_settings, side_or_sides
 from headstart.core.errors import SettingError
 from headstart.networks import catalog
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--backbone", default=catalog.DEFAULT, show_default=True, help="Gives size and crop.")
 @click.option("--image-size", callback=side_or_sides, help="Side, or height,width, in pixels.")
 @click.option("--fit-mode", default="crop", show_default=True, help="crop, pad (letterbox) or squash.")
-@click.option("--augmentation", callback=named_numbers, default="standard", show_default=True, help="As for `fit`.")
+@click.option("--augmentation", callback=policy_or_settings, default="standard", show_default=True, help="As for `fit`.")
 @click.option("--views", type=click.IntRange(1, 20), default=5, show_default=True, help="The first is plain.")
 @click.option("--pictures", type=click.IntRange(1, 100), default=8, show_default=True, help="How many to show.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The views are those that `fit` makes of it.")

@@ -10,9 +10,10 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch.nn import functional
@@ -20,43 +21,30 @@ from torchvision.transforms.v2 import functional as F
 
 from headstart.core.errors import SettingError, unknown_name
 from headstart.core.preprocessing import Preprocessing, resize
+from headstart.learn import other_names
+from headstart.learn.given import DEFAULT_AUGMENTATION
 from headstart.learn.kinds import is_number
+from headstart.learn.other_names import called_here, unknown_setting
 
 _GREY = 128
 # Part of every view's key in the cache: raise it when the same settings come to give other pixels.
 _VERSION = 2
-_LIMITS = {"rotation": 180.0, "shear": 80.0, "shift": 0.9, "zoom": 0.9, "hue": 0.5}
-_CHANCES = ("horizontal_flip", "vertical_flip", "erasing")
-# What Keras, torchvision and fastai call the settings.
-OTHER_NAMES = {
-    "rotation_range": "rotation",
-    "width_shift_range": "shift",
-    "height_shift_range": "shift",
-    "shear_range": "shear",
-    "zoom_range": "zoom",
-    "brightness_range": "brightness",
-    "channel_shift_range": "brightness",
-    "RandomRotation": "rotation",
-    "RandomTranslation": "shift",
-    "RandomZoom": "zoom",
-    "RandomFlip": "horizontal_flip",
-    "RandomHorizontalFlip": "horizontal_flip",
-    "RandomVerticalFlip": "vertical_flip",
-    "RandomBrightness": "brightness",
-    "RandomContrast": "contrast",
-    "RandomResizedCrop": "crop_scale",
-    "RandomErasing": "erasing",
-    "TrivialAugmentWide": "trivial",
-    "degrees": "rotation",
-    "translate": "shift",
-    "max_rotate": "rotation",
-    "max_zoom": "zoom",
-    "max_lighting": "brightness",
-    "min_scale": "crop_scale",
-    "do_flip": "horizontal_flip",
-    "flip_vert": "vertical_flip",
-    "hflip": "horizontal_flip",
-    "vflip": "vertical_flip",
+_LIMITS = {
+    "rotation": 180.0,
+    "shear": 80.0,
+    "shift": 0.9,
+    "width_shift": 0.9,
+    "height_shift": 0.9,
+    "zoom": 0.9,
+    "perspective": 0.8,
+    "hue": 0.5,
+}
+_CHANCES = ("horizontal_flip", "vertical_flip", "greyscale", "blur", "erasing")
+_FACTOR = "; 0.2 draws a factor from 0.8 to 1.2"
+# Where other libraries take a pair.
+_EXAMPLES = {
+    **dict.fromkeys(("zoom", "brightness", "contrast", "saturation"), _FACTOR),
+    "crop_scale": "; 0.25 draws crops of a quarter of the area to all of it",
 }
 
 
@@ -67,8 +55,10 @@ class Augmentation:
     Attributes:
         rotation: Largest angle in degrees, either way.
         shift: Largest shift as a share of the side, either way, in both directions.
+        width_shift, height_shift: The same in one direction; the larger of it and `shift` counts.
         zoom: Largest change of scale as a share: 0.1 draws a factor from 0.9 to 1.1.
         shear: Largest shear angle in degrees, either way.
+        perspective: Looks from an angle: each corner is taken from up to half of this share of the side further in.
         horizontal_flip: Probability of mirroring left and right.
         vertical_flip: Probability of mirroring up and down.
         brightness, contrast, saturation: Largest change as a share: 0.2 draws a factor from 0.8 to 1.2.
@@ -76,14 +66,19 @@ class Augmentation:
         crop_scale: Smallest share of the picture's area of a random resized crop (Szegedy et al. 2015,
             arXiv:1409.4842, with 3/4 to 4/3 of the network's proportions, as in torchvision); 1 keeps the plain crop.
             Where pictures are padded or squashed, it is a crop of what that gives.
+        greyscale: Probability of taking the colour away.
+        blur: Probability of a Gaussian blur, of a standard deviation from 0.5 to 2 pixels that the network sees.
         trivial: Whether one random operation of TrivialAugment (Müller and Hutter 2021, arXiv:2103.10158) is done.
         erasing: Probability of greying out a rectangle of 2 % to 33 % (Zhong et al. 2017, arXiv:1708.04896).
     """
 
     rotation: float = 0.0
     shift: float = 0.0
+    width_shift: float = 0.0
+    height_shift: float = 0.0
     zoom: float = 0.0
     shear: float = 0.0
+    perspective: float = 0.0
     horizontal_flip: float = 0.0
     vertical_flip: float = 0.0
     brightness: float = 0.0
@@ -91,6 +86,8 @@ class Augmentation:
     saturation: float = 0.0
     hue: float = 0.0
     crop_scale: float = 1.0
+    greyscale: float = 0.0
+    blur: float = 0.0
     trivial: bool = False
     erasing: float = 0.0
 
@@ -101,7 +98,8 @@ class Augmentation:
         for name in (field.name for field in fields(self) if field.name != "trivial"):
             value, limit = getattr(self, name), _LIMITS.get(name, 1.0)
             if not is_number(value) or not 0 <= value <= limit:
-                expected = "a probability such as 0.5" if name in _CHANCES else f"a number from 0 to {limit:g}"
+                expected = f"a number from 0 to {limit:g}{_EXAMPLES.get(name, '')}"
+                expected = "a probability such as 0.5" if name in _CHANCES else expected
                 raise SettingError(f"augmentation {name} is {value!r}: give {expected}.")
             object.__setattr__(self, name, float(value))  # also of whole numbers: equal settings have one identity
         if self.crop_scale == 0:
@@ -109,8 +107,10 @@ class Augmentation:
 
     @property
     def identity(self) -> str:
-        """A short text that is equal exactly for equal settings."""
-        return hashlib.sha256(json.dumps([_VERSION, asdict(self)], sort_keys=True).encode()).hexdigest()[:16]
+        """A short text that is equal exactly for equal settings; a setting that comes to be added changes none."""
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        chosen = {name: value for name, (value, default) in values.items() if value != default}
+        return hashlib.sha256(json.dumps([_VERSION, chosen], sort_keys=True).encode()).hexdigest()[:16]
 
     def decode_scale(self) -> float:
         """How much larger than usual a picture must be decoded so that a small crop of it still has detail."""
@@ -136,9 +136,14 @@ class Augmentation:
             tensor = F.horizontal_flip(tensor)
         if rng.random() < self.vertical_flip:
             tensor = F.vertical_flip(tensor)
-        if self.rotation or self.shift or self.zoom or self.shear:
+        if any((self.rotation, self.shift, self.width_shift, self.height_shift, self.zoom, self.shear)):
             tensor = self._affine(tensor, rng)
+        if self.perspective:
+            tensor = _tilted(tensor, self.perspective, rng)
         tensor = self._colour(tensor, rng)
+        for chance, change in ((self.greyscale, _grey), (self.blur, _blurred)):
+            if chance and rng.random() < chance:
+                tensor = change(tensor, rng)
         if self.trivial:
             tensor = _trivial(tensor, rng)
         if rng.random() < self.erasing:
@@ -148,7 +153,8 @@ class Augmentation:
     def _affine(self, tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         height, width = tensor.shape[-2:]
         angle, shear = rng.uniform(-self.rotation, self.rotation), rng.uniform(-self.shear, self.shear)
-        down, across = rng.uniform(-self.shift, self.shift, 2)
+        most = np.maximum(self.shift, (self.height_shift, self.width_shift))
+        down, across = rng.uniform(-most, most)
         scale = 1 + rng.uniform(-self.zoom, self.zoom)
         turn, slant = math.radians(angle), math.tan(math.radians(shear))
         forward = scale * np.array(
@@ -194,17 +200,26 @@ def make_augmentation(setting: str | dict[str, Any] | Augmentation | None) -> Au
     """
     if isinstance(setting, Augmentation):
         return setting
-    settings = {"policy": setting} if isinstance(setting, str) else dict(setting or {})
+    setting = DEFAULT_AUGMENTATION if setting is None or setting == {} else setting
+    settings = {"policy": setting} if isinstance(setting, str) else dict(setting)
     policy = settings.pop("policy", "none")
-    if policy not in POLICIES:
-        raise unknown_name("augmentation policy", policy, POLICIES, "`headstart fit --help`")
     known = [field.name for field in fields(Augmentation)]
     for name in settings:
-        if name in OTHER_NAMES:
-            raise SettingError(f"augmentation {name} is called {OTHER_NAMES[name]} here: write {OTHER_NAMES[name]}.")
         if name not in known:
-            raise unknown_name("augmentation setting", name, known, "`headstart fit --help`")
+            raise unknown_setting("augmentation setting", name, known, other_names.AUGMENTATION)
+    if policy not in tuple(POLICIES):
+        raise _unknown_policy(policy, known)
     return replace(POLICIES[policy], **settings)
+
+
+def _unknown_policy(policy: Any, settings: list[str]) -> SettingError:
+    """Return the error for a policy that does not exist; often it is a setting, ours or that of another library."""
+    if policy in settings:
+        value = "true" if policy == "trivial" else "NUMBER"
+        return SettingError(f"augmentation {policy} is a setting, and no policy: write {policy}={value}.")
+    if called_here(policy, other_names.AUGMENTATION):
+        return unknown_setting("augmentation policy", policy, settings, other_names.AUGMENTATION)
+    return unknown_name("augmentation policy", policy, POLICIES, "`headstart fit --help`")
 
 
 def view_generator(seed: int, digest: str, view: int) -> np.random.Generator:
@@ -288,6 +303,29 @@ def _shared(start: int, length: int, place: int, extent: int, pixels: int, size:
     begin, stop = (round((end - start) * size / length) for end in (low, high))
     first, begin = min(first, pixels - 1), min(begin, size - 1)
     return first, max(last, first + 1), begin, max(stop, begin + 1)
+
+
+def _tilted(tensor: torch.Tensor, most: float, rng: np.random.Generator) -> torch.Tensor:
+    """Nothing comes in from outside: the four corners of the view are points within the picture."""
+    height, width = tensor.shape[-2:]
+    corners, last = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]), (width - 1, height - 1)
+    points = corners + (1 - 2 * corners) * rng.uniform(0, most / 2, (4, 2))
+    forward = cv2.getPerspectiveTransform((points * last).astype(np.float32), (corners * last).astype(np.float32))
+    pixels = np.ascontiguousarray(tensor.permute(1, 2, 0).numpy())
+    # Not torchvision's, which darkens the edges of what it enlarges.
+    tilted = cv2.warpPerspective(pixels, forward, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    return torch.from_numpy(tilted).permute(2, 0, 1)
+
+
+def _grey(tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    grey: torch.Tensor = F.rgb_to_grayscale(tensor, num_output_channels=3)
+    return grey
+
+
+def _blurred(tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    sigma = rng.uniform(0.5, 2.0)
+    blurred: torch.Tensor = F.gaussian_blur(tensor, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2)
+    return blurred
 
 
 def _erase(tensor: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

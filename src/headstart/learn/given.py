@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+# What `augmentation` is where it is not given.
+DEFAULT_AUGMENTATION = "none"
 OF_MLP = ("hidden", "dropout")
 OF_EPOCHS = ("epochs", "batch_size", "learning_rate")
 OF_TUNING = ("unfreeze", "training", "budget")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from headstart.core.errors import SettingError, unknown_name
+from headstart.core.errors import SettingError
+from headstart.learn import other_names
 from headstart.learn.kinds import is_number, is_text, is_whole, plain_number
+from headstart.learn.other_names import unknown_setting
 
 CHOICES = {
     "optimizer": ("adamw", "adam", "sgd"),
@@ -158,7 +160,7 @@ def make_settings(values: dict[str, Any] | TrainingSettings | None) -> TrainingS
     known = [field.name for field in fields(TrainingSettings)]
     for name in values or {}:
         if name not in known:
-            raise unknown_name("training setting", name, known, "`headstart fit --help`")
+            raise unknown_setting("training setting", name, known, other_names.TRAINING)
     given = {name: _plain(name, value) for name, value in (values or {}).items()}
     if isinstance(given.get("unfreeze"), (list, tuple)) and given.get("epochs") is not None:
         raise SettingError(
