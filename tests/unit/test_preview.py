@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -14,12 +16,14 @@ from PIL import Image
 from headstart.cli.preview import command
 from headstart.core import pictures as sources
 from headstart.core.digests import of_picture
-from headstart.core.errors import DataError, HeadstartError, ImageError
+from headstart.core.errors import DataError, HeadstartError, ImageError, SettingError
 from headstart.core.preprocessing import Preprocessing
 from headstart.learn.audit import Record
 from headstart.learn.augment import Augmentation, make_augmentation
 from headstart.learn.features.extract import FeatureSettings, see
-from headstart.learn.preview import choose_pictures, crop_warning, draw_sheet, look
+from headstart.learn.preview import Chosen, choose_pictures, crop_warning, draw_sheet, look, look_at_all, remarks
+from headstart.learn.recipes import load_recipe
+from headstart.learn.several import SeveralLabels
 
 SMALL = Preprocessing(image_size=(64, 64))
 
@@ -29,7 +33,33 @@ def record(width: int, height: int, name: str = "a.jpg") -> Record:
 
 
 def shown(path: Path, preprocessing: Preprocessing = SMALL, augmentation: Augmentation | None = None, views: int = 1):
-    return look(path, path.name, preprocessing, augmentation or Augmentation(), views, seed=0)
+    return look(Chosen(path, path.name), preprocessing, augmentation or Augmentation(), views, seed=0)
+
+
+def previewed(*arguments: object) -> dict[str, Any]:
+    """Return what the command tells of a sheet as JSON, and what it says beside as `stderr`."""
+    done = CliRunner().invoke(command, [*map(str, arguments), "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    return {**json.loads(done.stdout), "stderr": done.stderr}
+
+
+def drawn_with(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> tuple[str, Preprocessing, Augmentation, int]:
+    """Return the subtitle of a sheet, and what its pictures were looked at with."""
+    used: list[Any] = []
+
+    def watched_look(chosen, preprocessing, augmentation, views, seed):
+        used.extend([preprocessing, augmentation, views])
+        return look_at_all(chosen, preprocessing, augmentation, views, seed)
+
+    def watched_draw(seen, title, subtitle, notes=()):
+        used.insert(0, subtitle)
+        return draw_sheet(seen, title, subtitle, notes)
+
+    monkeypatch.setattr("headstart.learn.preview.look_at_all", watched_look)
+    monkeypatch.setattr("headstart.learn.preview.draw_sheet", watched_draw)
+    assert CliRunner().invoke(command, list(map(str, arguments)), catch_exceptions=False).exit_code == 0
+    subtitle, preprocessing, augmentation, views = used
+    return subtitle, preprocessing, augmentation, views
 
 
 def test_ordinary_pictures_give_no_warning() -> None:
@@ -113,7 +143,8 @@ def test_letters_of_other_alphabets_and_names_too_long_are_drawn(
 ) -> None:
     path = make_picture(tmp_path / "a.jpg")
     names = ["пчела.jpg", "蜂" * 200 + ".jpg", "x" * 500]
-    sheet = draw_sheet([look(path, name, SMALL, Augmentation(), 2, 0) for name in names], "title" * 100, "§")
+    seen = [look(Chosen(path, name, "蜂" * 90), SMALL, Augmentation(), 2, 0) for name in names]
+    sheet = draw_sheet(seen, "title" * 100, "§" * 300, ["a sentence " * 40])
     right = np.asarray(sheet)[:, -36:]
     assert (right == 255).all()  # the margin stays empty
 
@@ -121,17 +152,145 @@ def test_letters_of_other_alphabets_and_names_too_long_are_drawn(
 def test_pictures_are_spread_over_the_classes(class_folders: Callable[..., Path]) -> None:
     folder = class_folders(per_class=10)
     chosen = choose_pictures(folder, 4)
-    assert [path.parent.name for path in chosen] == ["dots", "dots", "stripes", "stripes"]
+    assert [one.path.parent.name for one in chosen] == ["dots", "dots", "stripes", "stripes"]
+    assert [one.name for one in chosen[:2]] == ["dots/dots-000.jpg", "dots/dots-006.jpg"]
     assert len(choose_pictures(folder, 100)) == 20
+    assert [one.name for one in choose_pictures(chosen[0].path, 5)] == ["dots-000.jpg"]
 
 
-def test_a_broken_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
-    with pytest.raises(ImageError, match=r"broken\.jpg: "):
-        shown(tmp_path / "broken.jpg")
+def test_pictures_of_a_manifest_are_spread_over_its_labels_in_whatever_order(
+    class_folders: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = class_folders(per_class=10)
+    files = sorted(folder.rglob("*.jpg"), key=lambda path: path.name[-5:])
+    lines = [f"pictures/{path.parent.name}/{path.name},{path.parent.name} 1" for path in files]
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("\n".join(["path,label", *lines]))
+    chosen = choose_pictures(manifest, 4)
+    assert [one.label for one in chosen] == ["dots 1", "dots 1", "stripes 1", "stripes 1"]
+    assert chosen[0] == Chosen(folder / "dots" / "dots-000.jpg", "pictures/dots/dots-000.jpg", "dots 1")
+    parquet = tmp_path / "elsewhere" / "list.parquet"
+    parquet.parent.mkdir()
+    pd.DataFrame({"path": [str(path) for path in files], "label": "a"}).to_parquet(parquet)
+    assert choose_pictures(parquet, 1)[0].name == str(folder / "dots" / "dots-000.jpg")
+
+
+def test_pictures_with_several_labels_are_shown_with_them(shapes: Path, tmp_path: Path) -> None:
+    as_columns = choose_pictures(shapes / "columns.csv", 12, SeveralLabels())
+    as_lists = choose_pictures(shapes / "lists.csv", 12, SeveralLabels())
+    assert as_columns == as_lists
+    assert {"no label", "circle"} < {one.label for one in as_columns}
+    assert any(";" in one.label for one in as_columns)
+    out = ("--out", tmp_path / "a.png", "--image-size", 48, "--pictures", 12)
+    told = previewed(shapes / "columns.csv", "--output", "multilabel", *out)
+    assert [row["label"] for row in told["pictures"]] == [one.label for one in as_columns]
+    named = previewed(shapes / "columns.csv", "--output", "multilabel", "--labels", "circle,square", *out)
+    assert not any("triangle" in row["label"] for row in named["pictures"])
+    with pytest.raises(DataError, match="--output multilabel"):
+        CliRunner().invoke(command, [str(shapes / "columns.csv")], catch_exceptions=False)
+
+
+def test_a_broken_picture_is_named_and_the_others_are_drawn(class_folders: Callable[..., Path], tmp_path: Path) -> None:
+    folder = class_folders(per_class=2)
+    (folder / "dots" / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    told = previewed(folder, "--out", tmp_path / "a.png", "--image-size", 48)
+    assert [row["path"] for row in told["pictures"]] == [
+        "dots/dots-000.jpg", "dots/dots-001.jpg", "stripes/stripes-000.jpg", "stripes/stripes-001.jpg",
+    ]  # fmt: skip
+    (left_out,) = told["left_out"]
+    assert left_out["path"] == "dots/broken.jpg"
+    assert f"headstart: dots/broken.jpg: {left_out['reason']}\n" == told["stderr"]
+    assert "1 picture cannot be read and is left out, as in `fit`." in told["notes"]
+    with Image.open(tmp_path / "a.png") as five, Image.open(sheet_of(folder, 4, tmp_path)) as four:
+        assert five.width == four.width
+
+
+def sheet_of(folder: Path, pictures: int, tmp_path: Path) -> Path:
+    previewed(folder, "--out", tmp_path / "b.png", "--image-size", 48, "--pictures", pictures)
+    return tmp_path / "b.png"
+
+
+def test_where_nothing_can_be_drawn_it_is_an_error(tmp_path: Path) -> None:
+    for name in ("a.jpg", "b.jpg"):
+        (tmp_path / name).write_bytes(b"\xff\xd8\xff broken")
+    chosen = [Chosen(tmp_path / name, name) for name in ("a.jpg", "b.jpg")]
+    with pytest.raises(ImageError, match=r"^a\.jpg: .*None of the 2 that were chosen can be read; `headstart check`"):
+        look_at_all(chosen, SMALL, Augmentation(), 1, 0)
+    with pytest.raises(ImageError, match=r"^b\.jpg: [^`]*$"):
+        look_at_all(chosen[1:], SMALL, Augmentation(), 1, 0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no picture"):
         choose_pictures(tmp_path / "empty", 3)
+
+
+def test_views_that_nobody_asked_for_are_called_an_example(
+    class_folders: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = class_folders(per_class=1)
+    basic = (folder, "--out", tmp_path / "a.png", "--image-size", 48)
+    sentence = "The augmented views are an example: `fit` augments so only with --augmentation standard."
+    done = CliRunner().invoke(command, list(map(str, basic)), catch_exceptions=False)
+    assert sentence in done.stdout
+    assert previewed(*basic)["notes"] == [sentence]
+    for asked in (("--augmentation", "standard"), ("--recipe", "vgg16-extractor"), ("--views", 1)):
+        assert previewed(*basic, *asked)["notes"] == []
+    subtitle, _, augmentation, views = drawn_with(monkeypatch, *basic)
+    assert "augmentation standard" in subtitle
+    assert (augmentation, views) == (make_augmentation("standard"), 5)
+
+
+def test_the_sentences_stand_on_the_sheet_and_keep_off_the_pictures(
+    make_picture: Callable[..., Path], tmp_path: Path
+) -> None:
+    seen = [shown(make_picture(tmp_path / "a.jpg"), views=2)]
+    plain, told, both = (
+        np.asarray(draw_sheet(seen, "title", "subtitle", notes)) for notes in ((), ["one"], ["one"] * 2)
+    )
+    line = len(told) - len(plain)
+    assert line == len(both) - len(told) > 0
+    np.testing.assert_array_equal(told[-220:], plain[-220:])  # the pictures are lower by a line
+    dark = [int((sheet[:140] < 60).all(axis=2).sum()) for sheet in (plain, told, both)]
+    assert dark[0] < dark[1] < dark[2]
+
+
+def test_a_recipe_gives_what_it_sees_and_options_win(
+    class_folders: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    basic = (class_folders(per_class=1), "--out", tmp_path / "a.png", "--recipe", "vgg16-frozen")
+    table = load_recipe("vgg16-frozen").parameters["augmentation"]
+    subtitle, preprocessing, augmentation, views = drawn_with(monkeypatch, *basic)
+    assert (preprocessing.image_size, preprocessing.fit, views) == ((150, 150), "squash", 4)
+    assert augmentation == Augmentation(**table)
+    assert "vgg16.keras, 150 × 150 px, squash; augmentation rotation 15, shift 0.1" in subtitle
+    config = tmp_path / "run.toml"
+    config.write_text('image_size = 64\naugmentation = "flip"\nepochs = 3\nseed = 7\n')
+    subtitle, preprocessing, augmentation, views = drawn_with(
+        monkeypatch, *basic, "--config", config, "--fit-mode", "pad", "--views", 3
+    )
+    assert (preprocessing.image_size, preprocessing.fit, views) == ((64, 64), "pad", 3)
+    assert augmentation == Augmentation(horizontal_flip=0.5)
+    assert "seed 7" in subtitle
+    *_, augmentation, views = drawn_with(monkeypatch, *basic, "--augmentation", "none")
+    assert (augmentation, views) == (Augmentation(), 1)  # all views would be the same
+    config.write_text("views = 0")
+    with pytest.raises(SettingError, match="views is 0: give a whole number"):
+        drawn_with(monkeypatch, *basic, "--config", config)
+
+
+def test_where_the_crop_loses_much_the_cure_is_named(class_folders: Callable[..., Path], tmp_path: Path) -> None:
+    folder = class_folders(per_class=1, size=(60, 240))
+    basic = (folder, "--out", tmp_path / "a.png", "--image-size", 48, "--augmentation", "none")
+    cure = "2 of 2 pictures lose over 60 % of the area: --fit-mode pad shows the whole picture, here and in `fit`."
+    assert previewed(*basic)["notes"] == [cure]
+    assert previewed(*basic, "--fit-mode", "pad")["notes"] == []
+    wide, ordinary = (
+        shown(next(folder.rglob("*.jpg"))),
+        shown(class_folders(1, root=tmp_path / "b") / "dots/dots-000.jpg"),
+    )
+    assert remarks([wide, ordinary], 2, None) == [
+        cure.replace("2 of 2 pictures lose", "1 of 2 pictures loses"),
+        "2 pictures cannot be read and are left out, as in `fit`.",
+    ]
 
 
 def test_the_command_writes_the_sheet_and_tells_the_shares(class_folders: Callable[..., Path], tmp_path: Path) -> None:
@@ -156,6 +315,8 @@ def test_a_preview_that_cannot_be_made_says_why(class_folders: Callable[..., Pat
     folder = str(class_folders(per_class=1))
     for arguments, words in (
         (["--augmentation", "standart"], "'standard'"),
+        (["--recipe", "vgg-frozen"], "'vgg16-frozen'"),
+        (["--config", str(tmp_path / "none.toml")], "cannot be used as a config"),
         (["--fit-mode", "stretch"], "squash"),
         (["--out", str(tmp_path / "pictures")], "--out"),
     ):

@@ -61,8 +61,8 @@ def read_frame(frame: pd.DataFrame, source: str, base: str, several: SeveralLabe
     missing = [key for key in ("path", "label") if not place[key] and not (flags and key == "label")]
     if several is None and "label" in missing and any(map(is_label, names)):
         listing.problems.append(
-            "its labels are columns of 0 and 1, several a picture: choose output multilabel (`headstart fit`, "
-            "`headstart check`); elsewhere one column label is needed."
+            "its labels are columns of 0 and 1, several a picture: choose output multilabel (--output multilabel); a "
+            "command without it needs one column label."
         )
         return listing
     if missing:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,20 +15,33 @@ from headstart.core import digests, images
 from headstart.core import pictures as sources
 from headstart.core.errors import ImageError
 from headstart.core.preprocessing import Preprocessing, resize
+from headstart.core.text import count, shown
 from headstart.learn.audit import Record
-from headstart.learn.augment import Augmentation, make_augmentation, view_generator
-from headstart.networks import DEFAULT, load_backbone
+from headstart.learn.augment import Augmentation, view_generator
+from headstart.learn.dataset import read_dataset
+from headstart.learn.manifest import MANIFEST_SUFFIXES
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
+
+    from headstart.learn.several import SeveralLabels
 
 # A picture of 4:3 loses 43 % to the usual crop (0.875 of the sides of the centred square) and one of 16:9 57 %: that is
 # what the networks were trained with. Above this it is wider or taller than 1.9 to 1.
 MUCH = 0.6
 ONE_IN = 20
 
-TILE, GAP, MARGIN, CAPTION = 168, 12, 36, 40
+TILE, GAP, MARGIN, CAPTION, LINE, APART = 168, 12, 36, 40, 20, 8
 INK, SOFT, PAPER, ACCENT = (34, 34, 34), (118, 118, 118), (255, 255, 255), (213, 94, 0)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A picture to look at: its file, what to call it, and its label where only a manifest tells it."""
+
+    path: Path
+    name: str
+    label: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +49,7 @@ class Seen:
     """One picture as the network sees it.
 
     Attributes:
-        name: Its path below the folder.
+        picture: Which it is.
         cut_off: Share of its area that the network never sees, in [0, 1).
         window: `(x0, y0, x1, y1)`, the part that it sees, as shares of width and height.
         size: Width and height in pixels.
@@ -44,7 +57,7 @@ class Seen:
         views: uint8 RGB `(*image_size, 3)` each: the plain view, then the augmented ones that training sees.
     """
 
-    name: str
+    picture: Chosen
     cut_off: float
     window: tuple[float, float, float, float]
     size: tuple[int, int]
@@ -75,41 +88,104 @@ def crop_warning(records: Sequence[Record], preprocessing: Preprocessing) -> str
     )
 
 
-def choose_pictures(folder: str | os.PathLike[str], count: int) -> list[Path]:
-    """Return up to `count` pictures below a folder, spread evenly over its sorted paths, and so over its classes.
+def choose_pictures(data: str | os.PathLike[str], number: int, several: SeveralLabels | None = None) -> list[Chosen]:
+    """Return up to `number` pictures, spread evenly over sorted paths below a folder, or labels of a manifest.
+
+    Args:
+        data: A folder, with or without class folders; a manifest; or one picture.
+        number: How many at most.
+        several: How several labels a picture are written in a manifest.
 
     Raises:
-        DataError: It holds none.
+        DataError: There is no picture, or the manifest cannot be used.
     """
-    found = [Path(str(path)) for path in sources.as_list(folder)]
-    return [found[position] for position in np.linspace(0, len(found) - 1, min(count, len(found))).round().astype(int)]
+    is_manifest = not os.path.isdir(data) and os.path.splitext(data)[1].lower() in MANIFEST_SUFFIXES
+    if is_manifest or several is not None:
+        found = sorted(_listed(data, several), key=lambda one: (one.label, one.name))
+    else:
+        paths = [Path(str(picture)) for picture in sources.as_list(data)]
+        found = [Chosen(path, _below(path, Path(data))) for path in paths]
+    places = np.linspace(0, len(found) - 1, min(number, len(found))).round().astype(int)
+    return [found[place] for place in places]
 
 
-def look(
-    path: Path, name: str, preprocessing: Preprocessing, augmentation: Augmentation, views: int, seed: int
-) -> Seen:
+def _listed(manifest: str | os.PathLike[str], several: SeveralLabels | None) -> Iterator[Chosen]:
+    dataset = read_dataset(manifest, several=several, for_training=False)
+    base = Path(os.path.abspath(os.path.expanduser(manifest))).parent
+    for row, path in enumerate(map(Path, dataset.paths)):
+        yield Chosen(path, _below(path, base), dataset.label(row) or "no label")
+
+
+def _below(path: Path, folder: Path) -> str:
+    """Return a path as it is from a folder on, or whole where it is elsewhere."""
+    inner = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return inner.as_posix() if inner.parts else path.name
+
+
+def look_at_all(
+    chosen: Sequence[Chosen], preprocessing: Preprocessing, augmentation: Augmentation, views: int, seed: int
+) -> tuple[list[Seen], list[tuple[str, str]]]:
+    """Return the pictures as the network sees them, and `(name, reason)` of those that cannot be read: see `look`.
+
+    Raises:
+        ImageError: Not one of them can be read.
+    """
+    seen: list[Seen] = []
+    unreadable: list[tuple[str, str]] = []
+    for picture in chosen:
+        try:
+            seen.append(look(picture, preprocessing, augmentation, views, seed))
+        except ImageError as error:
+            unreadable.append((picture.name, str(error)))
+    if not seen:
+        (name, reason), many = unreadable[0], len(unreadable)
+        others = f" None of the {many} that were chosen can be read; `headstart check` names all." if many > 1 else ""
+        raise ImageError(f"{shown(name)}: {reason}{others}")
+    return seen, unreadable
+
+
+def remarks(seen: Sequence[Seen], unreadable: int, example: str | None) -> list[str]:
+    """Return what has to be known of a sheet, a sentence each.
+
+    Args:
+        seen: What is on it.
+        unreadable: How many pictures were to be on it and cannot be read.
+        example: The policy of its views, where nobody asked for one.
+    """
+    said = []
+    if example is not None:
+        said.append(f"The augmented views are an example: `fit` augments so only with --augmentation {example}.")
+    if many := sum(picture.cut_off > MUCH for picture in seen):
+        lose = "loses" if many == 1 else "lose"
+        said.append(
+            f"{many:,} of {count(len(seen), 'picture')} {lose} over {100 * MUCH:.0f} % of the area: --fit-mode pad "
+            "shows the whole picture, here and in `fit`."
+        )
+    if unreadable:
+        are = "is" if unreadable == 1 else "are"
+        said.append(f"{count(unreadable, 'picture')} cannot be read and {are} left out, as in `fit`.")
+    return said
+
+
+def look(picture: Chosen, preprocessing: Preprocessing, augmentation: Augmentation, views: int, seed: int) -> Seen:
     """Return one picture as the network sees it: exactly the pixels that `fit` computes features of.
 
     Args:
-        path: The picture.
-        name: What to call it.
+        picture: Which.
         preprocessing: Size and crop.
         augmentation: What happens to views 1 and above.
         views: How many views, the plain one included.
         seed: Of the augmentation.
 
     Raises:
-        ImageError: It cannot be read; one sentence with the path.
+        ImageError: It cannot be read; one sentence without the path.
     """
-    try:
-        data = images.read(path)
-        height, width = preprocessing.decode_size()
-        scale = augmentation.decode_scale()
-        decoded = images.decode(data, min_size=(round(height * scale), round(width * scale)))
-        whole = images.decode(data, min_size=(TILE, TILE))
-        size, plain = images.inspect(data), preprocessing.load(data)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
+    data = images.read(picture.path)
+    height, width = preprocessing.decode_size()
+    scale = augmentation.decode_scale()
+    decoded = images.decode(data, min_size=(round(height * scale), round(width * scale)))
+    whole = images.decode(data, min_size=(TILE, TILE))
+    size, plain = images.inspect(data), preprocessing.load(data)
     shape = (size.width, size.height)
     turned, header = math.log(whole.shape[1] / whole.shape[0]), math.log(size.width / size.height)
     if abs(turned + header) < abs(turned - header):
@@ -117,7 +193,7 @@ def look(
     x0, y0, x1, y1 = preprocessing.window(*shape)
     generators = [view_generator(seed, digests.of_bytes(data), view) for view in range(1, views)]
     return Seen(
-        name=name,
+        picture=picture,
         cut_off=1 - preprocessing.share_seen(*shape),
         window=(x0 / shape[0], y0 / shape[1], x1 / shape[0], y1 / shape[1]),
         size=shape,
@@ -126,70 +202,32 @@ def look(
     )
 
 
-def preview(
-    folder: str | os.PathLike[str],
-    *,
-    backbone: str = DEFAULT,
-    image_size: int | tuple[int, int] | None = None,
-    fit: str = "crop",
-    augmentation: Any = "standard",
-    views: int = 5,
-    pictures: int = 8,
-    seed: int = 0,
-) -> tuple[list[Seen], Image.Image]:
-    """Return pictures of a folder as the network sees them, and the sheet that shows them.
-
-    Args:
-        folder: Of pictures; they are spread over its sorted paths.
-        backbone: Whose preprocessing it is; its weights are not loaded.
-        image_size: Side, or (height, width), in pixels; None: the backbone's own.
-        fit: `crop`, `pad` or `squash`.
-        augmentation: As `ImageClassifier` takes it.
-        views: How many of each picture, the first plain.
-        pictures: How many at most.
-        seed: Of the augmentation: the views are those that `fit` makes of it.
-
-    Raises:
-        SettingError: There is no such backbone or augmentation, or it cannot have this size or fit.
-        DataError: The folder holds no picture.
-        ImageError: A picture cannot be read; the message names it.
-    """
-    changes = make_augmentation(augmentation)
-    preprocessing = load_backbone(backbone, image_size=image_size, fit=fit, blank=True).preprocessing
-    chosen = {path: path.relative_to(folder) for path in choose_pictures(folder, pictures)}
-    seen = [
-        look(path, name.as_posix() if name.parts else path.name, preprocessing, changes, views, seed)
-        for path, name in chosen.items()
-    ]
-    height, width = preprocessing.image_size
-    subtitle = f"{backbone}, {width} × {height} px, {fit}; augmentation {_words(augmentation)}, seed {seed}"
-    return seen, draw_sheet(seen, f"What the network sees of {Path(folder).resolve().name}", subtitle)
-
-
-def _words(augmentation: Any) -> str:
-    if not isinstance(augmentation, dict):
-        return str(augmentation or "none")
-    return ", ".join(str(value) if name == "policy" else f"{name} {value:g}" for name, value in augmentation.items())
-
-
-def draw_sheet(seen: Sequence[Seen], title: str, subtitle: str) -> Image.Image:
+def draw_sheet(seen: Sequence[Seen], title: str, subtitle: str, notes: Sequence[str] = ()) -> Image.Image:
     """Return the sheet: a row a picture, with the whole file and the cut-off part dimmed, then each view.
 
     Args:
         seen: At least one picture, all with the same number of views.
         title: In large letters.
         subtitle: Below it.
+        notes: Sentences that have to be read, below that.
     """
     from PIL import Image, ImageDraw
 
     views = len(seen[0].views)
-    top = MARGIN + 96
     width = 2 * MARGIN + (views + 1) * (TILE + GAP) + GAP
+    room = width - 2 * MARGIN
+    paragraphs = [_wrapped(text.replace("`", ""), 14, room) for text in (subtitle, *notes)]
+    top = MARGIN + 68 + sum(LINE * len(lines) + APART for lines in paragraphs)
     height = top + len(seen) * (TILE + CAPTION) + MARGIN // 2
     sheet = Image.new("RGB", (width, height), PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((MARGIN, MARGIN - 8), _fitting(title, 24, width - 2 * MARGIN, bold=True), INK, _font(24, bold=True))
-    pen.text((MARGIN, MARGIN + 26), _fitting(subtitle, 14, width - 2 * MARGIN), SOFT, _font(14))
+    pen.text((MARGIN, MARGIN - 8), _fitting(title, 24, room, bold=True), INK, _font(24, bold=True))
+    y = MARGIN + 26
+    for place, lines in enumerate(paragraphs):
+        for line in lines:
+            pen.text((MARGIN, y), line, INK if place else SOFT, _font(14))
+            y += LINE
+        y += APART
     headings = ["the file, dimmed where unseen", "plain view", *(f"view {number}" for number in range(1, views))]
     for column, heading in enumerate(headings):
         pen.text((_left(column), top - 24), heading, SOFT, _font(11))
@@ -235,7 +273,8 @@ def _caption(pen: ImageDraw.ImageDraw, picture: Seen, y: int) -> None:
     lost = f"{100 * picture.cut_off:.0f} % cut off" if picture.cut_off >= 0.005 else "nothing cut off"
     much = picture.cut_off > MUCH
     pen.text((MARGIN, y), lost, ACCENT if much else INK, _font(12, bold=True))
-    about = f"{picture.name}  {picture.size[0]} × {picture.size[1]} px"
+    named = "  ".join(filter(None, (picture.picture.name, picture.picture.label)))
+    about = f"{shown(named)}  {picture.size[0]} × {picture.size[1]} px"
     room = len(picture.views) * (TILE + GAP) - GAP
     pen.text((_left(1), y), _fitting(about, 12, room), SOFT, _font(12))
 
@@ -249,6 +288,18 @@ def _fitting(text: str, size: int, room: float, *, bold: bool = False) -> str:
     while kept > 2 and font.getlength(_shortened(text, kept)) > room:
         kept -= 1
     return _shortened(text, kept)
+
+
+def _wrapped(text: str, size: int, room: float) -> list[str]:
+    """Return the text in lines as wide as the room in pixels."""
+    font, lines = _font(size), [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > room:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return [_fitting(line, size, room) for line in lines]
 
 
 def _shortened(text: str, kept: int) -> str:
