@@ -22,6 +22,7 @@ from headstart.learn.augment import POLICIES, Augmentation, make_augmentation
 from headstart.learn.classifier import ImageClassifier
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import DEFAULT_VIEWS, choose_views
+from headstart.learn.other_names import called_here
 from headstart.learn.parameters import check, feature_settings, training_settings
 from headstart.learn.recipes import LABELS, load_recipe, recipe_names
 
@@ -309,6 +310,39 @@ def test_the_page_of_fine_tuning_has_every_setting_and_its_default() -> None:
     assert {name: text.replace("`", "") for name, text in told.items()} == {
         name: str(default) for name, default in defaults.items()
     }
+
+
+def page_of_augmentation() -> str:
+    return (Path(__file__).parents[2] / "docs" / "augmentation.md").read_text(encoding="utf-8")
+
+
+def rows_of(page: str, first: str) -> list[list[str]]:
+    """Return the cells of the table whose header begins with a column."""
+    table = page.split(f"| {first} |")[1].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+def test_the_page_of_augmentation_has_every_policy_as_it_is() -> None:
+    told = {
+        name.strip("`"): re.findall(r"(\w+)=([\w.]+)", settings)
+        for name, settings, *_ in rows_of(page_of_augmentation(), "policy")
+    }
+    assert list(told) == list(POLICIES)
+    for name, settings in told.items():
+        values = {key: value == "true" if key == "trivial" else float(value) for key, value in settings}
+        assert Augmentation(**values) == POLICIES[name]
+
+
+def test_the_page_of_augmentation_has_every_setting_and_names_that_lead_to_it() -> None:
+    page = page_of_augmentation()
+    known = {field.name for field in fields(Augmentation)}
+    assert {name.strip("`") for name, *_ in rows_of(page, "setting")} == known
+    for ours, *theirs in rows_of(page, "here"):
+        names = [name for cell in theirs for name in re.findall(r"`(\w+)`", cell)]
+        assert names
+        for name in names:
+            told = called_here(name, other_names.AUGMENTATION)
+            assert name == ours.strip("`") or (told and ours.strip("`") in told), name
 
 
 def outline(*arguments: str) -> dict[str, Any]:
