@@ -30,8 +30,9 @@ def measure(data: Path, effort: Effort = FULL) -> list[Row]:
     from headstart import ImageClassifier
     from headstart.core import images
     from headstart.core.artifact import load
+    from headstart.core.machine import cores
     from headstart.core.pipeline import chunked, map_ordered
-    from headstart.core.runtime import Network, cores
+    from headstart.core.runtime import Network
     from headstart.learn.dataset import read_dataset
     from headstart.use.exporters.data import Data
     from headstart.use.exporters.to_onnx import in_onnxruntime

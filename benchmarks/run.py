@@ -102,7 +102,7 @@ def machine() -> str:
     model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     flags = next((line.split(":")[1].split() for line in lines if line.startswith("flags")), [])
     kinds = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
-    from headstart.core.runtime import cores
+    from headstart.core.machine import cores
 
     return f"{model} ({', '.join([f'{cores()} cores', *kinds])}), {datetime.date.today()}"
 

@@ -91,7 +91,7 @@ def one_round(model: Path, pictures: Path, server: Server, naive: Server, *, sec
 
 def decode_rate(predictor, data: list[bytes]) -> float:
     """Return pictures/s of decoding alone, on all cores."""
-    from headstart.core.runtime import cores
+    from headstart.core.machine import cores
 
     many = data * max(1, 1500 // len(data))
     with ThreadPoolExecutor(cores()) as pool:

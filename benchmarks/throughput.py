@@ -42,9 +42,9 @@ def one_round(files: list[str], backbone, batches: int) -> tuple[float, float, f
     """Measure everything once, one after the other, so that each ratio is of one moment of the machine."""
     from headstart.core import images
     from headstart.core.digests import of_picture
+    from headstart.core.machine import cores
     from headstart.core.pipeline import map_ordered
     from headstart.core.progress import Progress
-    from headstart.core.runtime import cores
     from headstart.learn.features.engines import OpenVINOEngine, choose_precision, graph_file
     from headstart.learn.features.extract import BATCH_SIZE, extract, graph_identity
 

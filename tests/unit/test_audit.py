@@ -223,10 +223,56 @@ def test_an_interrupted_audit_keeps_what_it_found_and_ends_its_threads(tmp_path:
             raise KeyboardInterrupt
 
     store: dict[str, dict[str, object]] = {}
+    before = set(threading.enumerate())
     with pytest.raises(KeyboardInterrupt):
         audit(paths, store=store, progress=interrupt, workers=2)
     assert 3 <= len(store) < 100
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("audit")]
+    assert set(threading.enumerate()) <= before
+
+
+def test_an_error_that_is_no_picture_s_ends_the_audit_at_its_picture_and_keeps_what_was_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(tmp_path / f"{i}.png") for i in range(100)]
+    for i, path in enumerate(paths):
+        photo(i, (20 + i, 20)).save(path)
+    inspect, done = images.inspect, []
+
+    def fails(data: bytes) -> images.PictureInfo:
+        info = inspect(data)
+        if info.height == 25:
+            raise MemoryError("no memory for it")
+        return info
+
+    monkeypatch.setattr(images, "inspect", fails)
+    store: dict[str, dict[str, object]] = {}
+    before = set(threading.enumerate())
+    with pytest.raises(MemoryError, match="no memory for it"):
+        audit(paths, store=store, progress=lambda number, total: done.append(number), workers=2)
+    assert done == [1, 2, 3, 4, 5]
+    assert {20, 21, 22, 23, 24} <= {entry["height"] for entry in store.values()}
+    assert len(store) < 99
+    assert set(threading.enumerate()) <= before
+
+
+def test_as_many_pictures_are_read_at_once_as_the_process_may_use_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(tmp_path / f"{i}.png") for i in range(12)]
+    for i, path in enumerate(paths):
+        photo(i, (20, 20)).save(path)
+    decode, seen = images.decode, set()
+    meeting = threading.Barrier(3)
+
+    def meets(data: bytes, **options: object) -> np.ndarray:
+        seen.add(threading.get_ident())
+        meeting.wait(timeout=60)  # three of them, or it breaks
+        return decode(data, **options)
+
+    monkeypatch.setattr(images, "decode", meets)
+    monkeypatch.setattr(module, "cores", lambda: 3)
+    assert all(record.problem is None for record in audit(paths))
+    assert len(seen) == 3
 
 
 def test_large_pictures_are_decoded_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,34 +118,19 @@ def test_features_that_memory_cannot_hold_are_refused_before_any_work(tmp_path, 
     backbone = tiny_backbone("test_resnet", tmp_path, pooling="flatten")
     pictures = list(np.random.default_rng(0).integers(0, 256, (3, 40, 50, 3), np.uint8))
     needed = memory.COPIES * 4 * 3 * backbone.num_features
-    monkeypatch.setattr(memory, "available", lambda: needed - 1)
+    monkeypatch.setattr(memory, "free_memory", lambda: needed - 1)
     with monkeypatch.context() as patch:
         patch.setattr(extraction, "open_engine", lambda *arguments: pytest.fail("an engine was opened"))
         with pytest.raises(SettingError, match=r"3 pictures x 1 view x .* GB are free: choose pooling avg"):
             extract_features(pictures, backbone)
-    monkeypatch.setattr(memory, "available", lambda: needed)
+    monkeypatch.setattr(memory, "free_memory", lambda: needed)
     assert extract_features(pictures, backbone, device="cpu", precision="float32").shape == (3, backbone.num_features)
     with pytest.raises(SettingError, match=r"3 pictures x 2 views x "):
         memory.check_memory(3, 2, backbone.num_features)
 
 
 def test_features_of_several_backbones_are_held_together_and_one_at_a_time_is_scaled(monkeypatch) -> None:
-    monkeypatch.setattr(memory, "available", lambda: 4 * 1000 * (100 + 300 + 200 + 2 * 300))
+    monkeypatch.setattr(memory, "free_memory", lambda: 4 * 1000 * (100 + 300 + 200 + 2 * 300))
     memory.check_memory(1000, 1, 100, 300, 200)
     with pytest.raises(SettingError, match="1,000 pictures x 1 view x 602 features"):
         memory.check_memory(1000, 1, 100, 301, 201)
-
-
-def test_memory_is_what_the_system_and_a_container_leave(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(memory, "_CONTAINER", tmp_path)
-    monkeypatch.setattr(memory, "_STATE", tmp_path / "meminfo")
-    built_in = memory.available()
-    (tmp_path / "meminfo").write_text("MemTotal: 9000000 kB\nMemAvailable: 3000 kB\n")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert built_in is None or built_in > 2**28
-    assert memory.available() == 3000 * 1024
-    (tmp_path / "memory.current").write_text("700000\n")
-    (tmp_path / "memory.stat").write_text("anon 500000\ninactive_file 150000\n")
-    assert memory.available() == 3000 * 1024
-    (tmp_path / "memory.max").write_text("1000000\n")
-    assert memory.available() == 450_000

@@ -31,10 +31,12 @@ def test_an_endless_source_is_read_only_a_bounded_distance_ahead() -> None:
             yield item
             item += 1
 
+    before = set(threading.enumerate())
     results = map_ordered(lambda item: item, source(), workers=2)
     assert [next(results) for _ in range(10)] == list(range(10))
-    assert len(taken) <= 10 + 2 * 2 + 1
+    assert len(taken) == 10 + 2 * 2
     results.close()
+    assert set(threading.enumerate()) <= before
 
 
 def test_an_error_is_raised_at_its_item_and_stops_the_rest() -> None:

@@ -8,7 +8,7 @@ and keeps memory flat.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -24,10 +24,11 @@ def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield chunk
 
 
-def map_ordered(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterator[R]:
+def map_ordered(work: Callable[[T], R], items: Iterable[T], workers: int) -> Generator[R, None, None]:
     """Yield `work(item)` for each item, in order, computed by `workers` threads a bounded distance ahead.
 
-    An exception of `work` is raised here at its item; what is under way is finished, nothing more is begun.
+    An exception of `work` is raised here at its item; then, and when this generator is closed, what is under way is
+    finished and nothing more is begun.
     """
     with ThreadPoolExecutor(workers, thread_name_prefix="headstart") as pool:
         waiting: deque[Future[R]] = deque()

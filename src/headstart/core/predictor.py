@@ -12,6 +12,7 @@ import numpy as np
 from headstart.core import pictures as sources
 from headstart.core.answers import Answer, Thresholds, answer
 from headstart.core.errors import ImageError, SettingError
+from headstart.core.machine import cores
 from headstart.core.pictures import Picture
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.preprocessing import Preprocessing
@@ -196,8 +197,6 @@ class Predictor:
 
     def network(self, *, many: bool) -> Network:
         """Return the network, compiled on first use: one stream a core (many), or all cores for the picture at hand."""
-        from headstart.core.runtime import cores
-
         streams = cores() if many else 1
         if streams not in self._networks:
             self._networks[streams] = Network(self.network_file, precision=self.precision, streams=streams)

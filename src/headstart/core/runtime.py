@@ -7,8 +7,6 @@ Both the saved model (float32, so that a picture has the same answer on every ma
 from __future__ import annotations
 
 import functools
-import math
-import os
 import threading
 from pathlib import Path
 from typing import Any, Literal
@@ -16,64 +14,10 @@ from typing import Any, Literal
 import numpy as np
 
 from headstart.core.errors import ModelError
+from headstart.core.machine import cores
 
 Precision = Literal["float32", "bfloat16"]
 _HINT = {"float32": "f32", "bfloat16": "bf16"}
-
-
-def cores() -> int:
-    """Return how many processor cores this process may use: by its affinity and by its container's quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _own_quota()
-    return count if quota is None else max(1, min(count, math.ceil(quota)))
-
-
-@functools.cache
-def _own_quota() -> float | None:
-    return cpu_quota(Path("/"))
-
-
-def cpu_quota(root: Path) -> float | None:
-    """Return how many cores' worth of time Linux control groups allow this process, or None where they allow all.
-
-    Of version 2 (`cpu.max`) and 1 (`cpu.cfs_quota_us`), the least of its own group and those above. Inside a container
-    a group is often mounted without its path, so that the roots are looked at, too.
-
-    Args:
-        root: Of the file system; another one than / is for tests.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except (OSError, UnicodeDecodeError):  # another system
-        return None
-    mounts, found = root / "sys/fs/cgroup", []
-    for line in lines:
-        number, controllers, group = [*line.split(":", 2), "", ""][:3]
-        if number == "0" and not controllers:
-            homes = [mounts, mounts / "unified"]
-        elif "cpu" in controllers.split(","):
-            homes = [mounts / controllers, mounts / "cpu"]
-        else:
-            continue
-        inner = Path(group.lstrip("/"))
-        if ".." not in inner.parts:  # of a group that is not below what is mounted here
-            found += [home / part for home in homes for part in (inner, *inner.parents)]
-        else:
-            found += homes
-    quotas = [quota for folder in found if (quota := _quota_of(folder)) is not None]
-    return min(quotas, default=None)
-
-
-def _quota_of(folder: Path) -> float | None:
-    try:
-        if (folder / "cpu.max").exists():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota = (folder / "cpu.cfs_quota_us").read_text()
-            period = (folder / "cpu.cfs_period_us").read_text()
-        return int(quota) / int(period) if int(quota) > 0 and int(period) > 0 else None
-    except (OSError, ValueError):  # no such group, or "max"
-        return None
 
 
 @functools.cache

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +15,8 @@ import numpy as np
 
 from headstart.core import digests, images
 from headstart.core.errors import ImageError
+from headstart.core.machine import cores
+from headstart.core.pipeline import map_ordered
 from headstart.learn.dataset import Dataset, check
 from headstart.learn.listing import data_error, some
 
@@ -74,28 +73,22 @@ def audit(
             is put into it from the calling thread; lookups come from many threads, one at a time. Problems are
             not stored: a plug-in installed later may solve them.
         progress: Called from this thread with the number of pictures done and their total.
-        workers: Threads; None for one a processor.
+        workers: Threads; None for one a core that this process may use.
 
     Returns:
         One record for each path, in the same order.
     """
     paths = list(paths)
-    workers = max(1, workers or os.cpu_count() or 1)
     reader = _Reader(store if store is not None else {})
     records: list[Record] = []
-    pending: deque[Future[Record]] = deque()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="audit")
     try:
-        for path in paths:
-            pending.append(pool.submit(reader.record, path))
-            if len(pending) >= 16 * workers:
-                records.append(pending.popleft().result())
-                _tell(progress, len(records), len(paths))
-        while pending:
-            records.append(pending.popleft().result())
-            _tell(progress, len(records), len(paths))
+        # Closed, so that the threads have ended before what they found is written back.
+        with closing(map_ordered(reader.record, paths, workers or cores())) as found:
+            for record in found:
+                records.append(record)
+                if progress is not None:
+                    progress(len(records), len(paths))
     finally:
-        pool.shutdown(cancel_futures=True)
         reader.write_back()  # also after Ctrl-C: the next run continues from here
     return tuple(records)
 
@@ -159,7 +152,8 @@ class _Reader:
         return record
 
     def write_back(self) -> None:
-        self._store.update(self._new)
+        with self._lock:  # a second Ctrl-C does not wait for the threads
+            self._store.update(self._new)
 
     def _look(self, path: str, digest: str, data: bytes) -> Record:
         record = Record(path, digest, 0, 0, 0, "")
@@ -218,8 +212,3 @@ def _from_json(path: str, digest: str, known: dict[str, Any] | None) -> Record |
         return Record(path, digest, int(known["hash"], 16), *size, str(known["format"]), None, thumbnail)
     except (KeyError, TypeError, ValueError, binascii.Error):
         return None
-
-
-def _tell(progress: Callable[[int, int], None] | None, done: int, total: int) -> None:
-    if progress is not None:
-        progress(done, total)

@@ -16,9 +16,9 @@ import numpy as np
 
 from headstart.core import images
 from headstart.core.errors import ImageError
+from headstart.core.machine import cores
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.progress import Progress
-from headstart.core.runtime import cores
 from headstart.learn.audit import Record, Store
 
 SIDE = 224

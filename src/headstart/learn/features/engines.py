@@ -17,9 +17,10 @@ from torch import nn
 
 from headstart.core import settings
 from headstart.core.errors import CacheError, HeadstartError, SettingError
+from headstart.core.machine import cores
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
-from headstart.core.runtime import Network, Precision, cores, has_bfloat16
+from headstart.core.runtime import Network, Precision, has_bfloat16
 from headstart.networks.export import to_onnx
 
 # The median over a few of the pictures, and the worst of them. bfloat16 gives Lite0 a median of 0.9994; a picture with

@@ -13,10 +13,10 @@ import numpy as np
 
 from headstart.core import settings
 from headstart.core.errors import CacheError, DataError, ImageError
+from headstart.core.machine import cores
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
-from headstart.core.runtime import cores
 from headstart.learn.augment import Augmentation
 from headstart.learn.features.extract import (
     Features,

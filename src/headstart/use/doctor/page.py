@@ -10,8 +10,8 @@ from pathlib import Path
 
 from headstart.core.errors import ImageError
 from headstart.core.findings import KINDS, Checkup, Kind, Suspect, sort_kinds
+from headstart.core.machine import cores
 from headstart.core.pipeline import map_ordered
-from headstart.core.runtime import cores
 from headstart.use.page import check_page, render, save_page, thumbnail_uri
 
 # Pictures of a kind that are shown at once, and those that can be unfolded; the others are a list of names.

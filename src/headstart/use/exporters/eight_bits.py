@@ -10,10 +10,11 @@ import numpy as np
 
 from headstart.core import digests, images
 from headstart.core.errors import DataError, ExportError, ImageError, SettingError
+from headstart.core.machine import cores
 from headstart.core.pipeline import chunked, map_ordered
 from headstart.core.predictor import BATCH_SIZE, Predictor
 from headstart.core.progress import Progress
-from headstart.core.runtime import Network, cores
+from headstart.core.runtime import Network
 from headstart.use.exporters.accuracy import BeforeAndAfter, compare, folder_size, pictures_per_second
 from headstart.use.exporters.contract import Exported, Run
 from headstart.use.exporters.data import Data, read_pictures, some

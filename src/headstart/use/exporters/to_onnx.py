@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from headstart.core import exported
+from headstart.core.machine import cores
 from headstart.core.predictor import Predictor
-from headstart.core.runtime import Network, cores
+from headstart.core.runtime import Network
 from headstart.use.exporters.contract import Exported, How, Number, Run
 from headstart.use.exporters.metadata import as_text, describe
 from headstart.use.exporters.padding import fix_padding

@@ -7,8 +7,9 @@ from typing import Any
 
 from headstart.core import exported
 from headstart.core.artifact import file_sha256
+from headstart.core.machine import cores
 from headstart.core.predictor import Predictor
-from headstart.core.runtime import Network, cores, shared_core
+from headstart.core.runtime import Network, shared_core
 from headstart.use.exporters.contract import Exported, How, Number
 from headstart.use.exporters.metadata import as_text, describe
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from headstart.core import images as decoding
 from headstart.core.errors import HeadstartError, ImageError
+from headstart.core.machine import cores
 from headstart.core.pipeline import map_ordered
 from headstart.core.preprocessing import Preprocessing
-from headstart.core.runtime import cores
 from headstart.use.page import thumbnail_uri
 from headstart.use.report.material import HeatMaps, Said
 

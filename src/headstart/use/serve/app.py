@@ -18,8 +18,8 @@ from starlette.requests import ClientDisconnect
 
 from headstart import __version__
 from headstart.core.errors import ImageError
+from headstart.core.machine import cores
 from headstart.core.predictor import Prediction
-from headstart.core.runtime import cores
 from headstart.use.serve import front, guards, schema
 from headstart.use.serve.bodies import Bodies, Refused, Upload
 from headstart.use.serve.frame import Frame
