@@ -201,9 +201,9 @@ def test_a_checkpoint_has_the_keys_that_those_of_earlier_versions_have(tmp_path)
     found = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     keys = "format run_folder run average best precision network optimizer"
     assert list(found) == keys.split()
-    keys = "epoch step_in_epoch loss_sum right seen seconds plateau since_best best_loss best_score history"
+    keys = "epoch step_in_epoch loss_sum right seen seconds best phase_best since_best plateau history"
     assert list(found["run"]) == keys.split()
-    assert (found["format"], found["run_folder"], found["precision"]) == (2, tmp_path.name, "float32")
+    assert (found["format"], found["run_folder"], found["precision"]) == (3, tmp_path.name, "float32")
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path) -> None:
