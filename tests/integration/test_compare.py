@@ -128,7 +128,7 @@ def test_fine_tuning_beyond_the_budget_is_left_out_and_its_cost_is_said(pictures
 
 
 def test_features_that_memory_cannot_hold_together_are_refused_before_any_is_computed(pictures, monkeypatch) -> None:
-    monkeypatch.setattr(memory, "available", lambda: 0)
+    monkeypatch.setattr(memory, "free_memory", lambda: 0)
     monkeypatch.setattr(steps, "extract", lambda *arguments, **named: pytest.fail("features were computed"))
     with pytest.raises(SettingError, match="1 view x 2,560 features take"):
         compare(pictures, backbones=("efficientnet_lite0", "efficientnet_lite1"), folds=2, repeats=1)

@@ -194,11 +194,11 @@ def test_memory_is_asked_for_before_features_are_computed_and_never_after(
     data = class_folders(per_class=30)
     with monkeypatch.context() as patch:
         patch.setattr(extract, "open_engine", lambda *arguments: pytest.fail("an engine was opened"))
-        patch.setattr(memory, "available", lambda: 0)
+        patch.setattr(memory, "free_memory", lambda: 0)
         with pytest.raises(SettingError, match="[0-9]+ pictures x 1 view x 1,280 features take .* GB of memory"):
             ImageClassifier(method="frozen", image_size=64).fit(data)
     free = iter([None])
-    monkeypatch.setattr(memory, "available", lambda: next(free, 0))  # the second who asks hears that nothing is left
+    monkeypatch.setattr(memory, "free_memory", lambda: next(free, 0))  # the second who asks hears that nothing is left
     fitted = ImageClassifier(method="frozen", image_size=64).fit(data, out=tmp_path / "model")
     assert next(free, "asked") == "asked"
     assert fitted.test_.n
