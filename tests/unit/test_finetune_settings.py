@@ -10,7 +10,10 @@ import pytest
 
 from headstart.core.errors import SettingError
 from headstart.learn import other_names
+from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune.settings import TrainingSettings, complete, make_settings
+from headstart.learn.finetune.task import make_course
+from headstart.networks import load_backbone
 
 NINE = tuple(f"stage{number}" for number in range(9))
 
@@ -96,3 +99,13 @@ def test_what_the_user_said_is_kept_and_sgd_has_its_own_rates() -> None:
     assert (settings.unfreeze, settings.epochs, settings.learning_rate) == ("all", 3, 0.5)
     assert settings.backbone_learning_rate == 0.15  # three tenths of the head's, as without it
     assert complete(TrainingSettings(), 100, NINE).backbone_learning_rate == 3e-4
+
+
+@pytest.mark.parametrize(
+    ("unfreeze", "given", "decay"),
+    [("blocks.3", None, 1.0), ("blocks.2", None, 0.8), ("all", None, 0.8), (2, None, 1.0), ("all", 0.5, 0.5)],
+)
+def test_the_rates_fall_by_stage_where_more_than_five_learn_or_as_the_user_said(unfreeze, given, decay: float) -> None:
+    backbone = load_backbone("efficientnet_lite0", blank=True)
+    training = TrainingSettings(unfreeze=unfreeze, layer_decay=given)
+    assert make_course(backbone, training, FeatureSettings(device="cpu"), 100).settings.layer_decay == decay

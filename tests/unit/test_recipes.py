@@ -287,7 +287,9 @@ def test_the_help_lists_every_setting_with_its_meaning_and_its_default() -> None
     assert set(meanings.AUGMENTATION) == {field.name for field in fields(Augmentation)}
     assert all(f" {name} {meaning}" in trains for name, meaning in meanings.TRAINING.items())
     assert all(f" {name} {meaning}" in looks for name, meaning in meanings.AUGMENTATION.items())
-    assert "layer_decay its factor from each stage to the one below [default: 0.8]" in trains
+    assert (
+        "layer_decay its factor from each stage to the one below [default: 1; 0.8 above five learning stages]" in trains
+    )
     assert "epochs passes over the training pictures [default: by size]" in trains
     assert "None" not in trains
     shown = " ".join(CliRunner().invoke(preview.command, ["--help"]).stdout.split())

@@ -43,7 +43,7 @@ def task(**changes: Any) -> Task:
     stages = ("stem", "blocks.0", "blocks.1")
     weights = Weights("sha256:" + "5" * 64, "a file", "MIT", Path("tiny.safetensors"))
     backbone = Backbone("tiny", nn.Sequential(), stages, Preprocessing((32, 48)), 8, weights, None, "avg")
-    settings = complete(TrainingSettings(epochs=3, learning_rate=0.01, ema=0.9), 3, stages)
+    settings = complete(TrainingSettings(epochs=3, learning_rate=0.01, ema=0.9, layer_decay=0.8), 3, stages)
     how = FeatureSettings(3, Augmentation(horizontal_flip=0.5), 7, "cpu", "float32")
     layers = Plan("blocks.1", (Phase(0, ("blocks_1.conv",)), Phase(2, ("blocks_1.conv", "blocks_1.bn"))), 3)
     given = {"settings": settings, "seed": 7, **changes}

@@ -38,6 +38,7 @@ DEFAULTS = {
     "epochs": "by size",
     "learning_rate": "0.001, sgd 0.01",
     "backbone_learning_rate": "three tenths of that",
+    "layer_decay": "1; 0.8 above five learning stages",
 }
 POLICIES = {
     "none": "every view is the plain picture",

@@ -31,7 +31,7 @@ def parameter_groups(
         if chosen:
             groups.append({"params": chosen, "lr": rate})
             if name != POOL:
-                rate *= settings.layer_decay
+                rate *= 1.0 if settings.layer_decay is None else settings.layer_decay
     return groups
 
 

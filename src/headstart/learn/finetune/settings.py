@@ -32,7 +32,8 @@ class TrainingSettings:
         learning_rate: Of the head, at its peak.
         backbone_learning_rate: Of the topmost unfrozen stage, at its peak; None is three tenths of the head's.
         layer_decay: Factor of the learning rate from each stage to the one below (Howard and Ruder 2018,
-            arXiv:1801.06146, section 3.1, "discriminative fine-tuning").
+            arXiv:1801.06146, section 3.1, "discriminative fine-tuning"); None is 1 where at most five stages learn
+            (docs/experiments.md: the backbone is slower than the head already), and 0.8 where more do.
         optimizer: `adamw` (Loshchilov and Hutter 2019, arXiv:1711.05101), `adam` or `sgd`.
         momentum: Of `sgd`.
         weight_decay: Of the weights; not of biases and normalisation.
@@ -60,7 +61,7 @@ class TrainingSettings:
     batch_size: int = 32
     learning_rate: float | None = None
     backbone_learning_rate: float | None = None
-    layer_decay: float = 0.8
+    layer_decay: float | None = None
     optimizer: str = "adamw"
     momentum: float = 0.9
     weight_decay: float = 0.01
@@ -86,7 +87,7 @@ class TrainingSettings:
         ]
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
-            if value is None and name in _BY_SIZE:
+            if value is None and name in _LEFT_OPEN:
                 continue
             whole = name in _WHOLE
             if not (is_whole(value) if whole else is_number(value)) or not low <= value <= high:
@@ -144,7 +145,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "checkpoint_seconds": (0.0, 1e6),
 }
 _WHOLE = ("epochs", "batch_size", "step_epochs", "patience")
-_BY_SIZE = ("epochs", "learning_rate", "backbone_learning_rate")
+_LEFT_OPEN = ("epochs", "learning_rate", "backbone_learning_rate", "layer_decay")
 
 
 def make_settings(values: dict[str, Any] | TrainingSettings | None) -> TrainingSettings:
@@ -211,3 +212,8 @@ def complete(settings: TrainingSettings, pictures: int, stages: tuple[str, ...])
         "backbone_learning_rate": 0.3 * head,
     }
     return replace(settings, **{name: value for name, value in defaults.items() if getattr(settings, name) is None})
+
+
+def usual_decay(stages: int) -> float:
+    """Return the `layer_decay` where none is given and so many stages learn."""
+    return 1.0 if stages <= 5 else 0.8

@@ -14,7 +14,7 @@ from headstart.learn.features import extract
 from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.finetune import checkpoint
-from headstart.learn.finetune.settings import TrainingSettings, complete
+from headstart.learn.finetune.settings import TrainingSettings, complete, usual_decay
 from headstart.learn.finetune.unfreezing import Plan, frozen_tensors, plan
 from headstart.learn.prepare import Prepared
 from headstart.networks import Backbone, faster
@@ -62,7 +62,12 @@ def make_course(backbone: Backbone, training: TrainingSettings, features: Featur
     """
     settings = complete(training, pictures, backbone.stages)
     layers = plan(backbone, settings.unfreeze if settings.unfreeze is not None else "all")
-    settings = replace(settings, epochs=layers.epochs or settings.epochs)
+    decay = usual_decay(len(backbone.stages) - backbone.stages.index(layers.cut))
+    settings = replace(
+        settings,
+        epochs=layers.epochs or settings.epochs,
+        layer_decay=decay if settings.layer_decay is None else settings.layer_decay,
+    )
     device = torch.device(choose_device(features.device))
     return Course(layers, settings, features, device, pixels=layers.cut == backbone.stages[0])
 
