@@ -54,7 +54,7 @@ def tuned(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     assert logged is None or list(logged.glob("events*"))
     as_json = run("fit", pictures, "--recipe", "vgg16-block5", *smaller, "--out", out, "--json")
     assert as_json.returncode == 0, as_json.stderr
-    assert "epoch" not in as_json.stderr
+    assert not any(line.startswith("epoch ") for line in as_json.stderr.splitlines())  # notes may speak of them
     return out, json.loads(as_json.stdout), done.stdout + done.stderr
 
 

@@ -20,8 +20,18 @@ from headstart.core.errors import DataError, HeadstartError, ImageError, Setting
 from headstart.core.preprocessing import Preprocessing
 from headstart.learn.audit import Record
 from headstart.learn.augment import Augmentation, make_augmentation
+from headstart.learn.classifier import ImageClassifier
 from headstart.learn.features.extract import FeatureSettings, see
-from headstart.learn.preview import Chosen, choose_pictures, crop_warning, draw_sheet, look, look_at_all, remarks
+from headstart.learn.preview import (
+    Chosen,
+    choose_pictures,
+    crop_warning,
+    draw_sheet,
+    look,
+    look_at_all,
+    preview,
+    remarks,
+)
 from headstart.learn.recipes import load_recipe
 from headstart.learn.several import SeveralLabels
 
@@ -275,6 +285,20 @@ def test_a_recipe_gives_what_it_sees_and_options_win(
     config.write_text("views = 0")
     with pytest.raises(SettingError, match="views is 0: give a whole number"):
         drawn_with(monkeypatch, *basic, "--config", config)
+
+
+def test_a_sheet_in_python_is_of_what_a_classifier_sees(class_folders: Callable[..., Path]) -> None:
+    folder = class_folders(per_class=2)
+    sheet = preview(folder, ImageClassifier(augmentation="flip", image_size=[48, 64], views=3, seed=5), pictures=3)
+    assert [len(one.views) for one in sheet.seen] == [3, 3, 3]
+    assert (sheet.left_out, sheet.notes) == ([], [])
+    for one in sheet.seen:
+        plain, *others = one.views
+        assert plain.shape == (48, 64, 3)
+        assert all((other == plain).all() or (other == plain[:, ::-1]).all() for other in others)
+    assert len(preview(folder, ImageClassifier(views=3, image_size=48)).seen[0].views) == 1
+    with pytest.raises(SettingError, match="seed is 'x'"):
+        preview(folder, ImageClassifier(seed="x"))  # type: ignore[arg-type]
 
 
 def test_where_the_crop_loses_much_the_cure_is_named(class_folders: Callable[..., Path], tmp_path: Path) -> None:

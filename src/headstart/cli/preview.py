@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,10 @@ from headstart.networks import catalog
 if TYPE_CHECKING:
     from PIL import Image
 
-    from headstart.learn.preview import Seen
+    from headstart.learn.preview import Seen, Sheet
 
 # Drawn where nobody asks for another.
 EXAMPLE = "standard"
-VIEWS, MOST_VIEWS = 5, 20
 
 
 @click.command("preview", cls=Augments)
@@ -38,9 +36,7 @@ VIEWS, MOST_VIEWS = 5, 20
     callback=policy_or_settings,
     help=f"As for `fit`, whose own is {DEFAULT_AUGMENTATION}.  [default: the recipe's; else {EXAMPLE}, an example]",
 )
-@click.option(
-    "--views", type=click.IntRange(1, MOST_VIEWS), help=f"The first is plain.  [default: the recipe's; else {VIEWS}]"
-)
+@click.option("--views", type=click.IntRange(1, 20), help="The first is plain.  [default: the recipe's; else 5]")
 @click.option("--pictures", type=click.IntRange(1, 100), default=8, show_default=True, help="How many to show.")
 @click.option("--output", default="softmax", show_default=True, help="multilabel: DATA has several labels a picture.")
 @click.option("--label-columns", "--labels", callback=names, help="multilabel: as for `fit`.")
@@ -60,63 +56,36 @@ def command(ctx: click.Context, /, data: str, out: Path, pictures: int, as_json:
     DATA is a folder, a CSV or Parquet manifest, or one picture. Beside each picture stands the share of its area that
     the crop cuts off. Pictures that cannot be read are named and left out. Nothing is learned.
     """
-    from headstart.core.text import shown
-    from headstart.learn.augment import Augmentation, make_augmentation
-    from headstart.learn.preview import choose_pictures, draw_sheet, look_at_all, remarks
-    from headstart.learn.several import choose_several_labels
-    from headstart.networks import load_backbone
-
-    values, example = _values(ctx)
-    changes = make_augmentation(values["augmentation"])
-    views = 1 if changes == Augmentation() else min(values["views"] or VIEWS, MOST_VIEWS)
-    several = choose_several_labels(values["output"], values["label_columns"], values["label_separator"])
-    preprocessing = load_backbone(
-        values["backbone"], image_size=values["image_size"], fit=values["fit_mode"], blank=True
-    ).preprocessing
-    chosen = choose_pictures(data, pictures, several)
-    seen, unreadable = look_at_all(chosen, preprocessing, changes, views, values["seed"])
-    for name, reason in unreadable:
-        click.echo(f"headstart: {shown(name)}: {reason}", err=True)
-    notes = remarks(seen, len(unreadable), example)
-    height, width = preprocessing.image_size
-    subtitle = (
-        f"{values['backbone']}, {width} × {height} px, {values['fit_mode']}; "
-        f"augmentation {_words(values['augmentation'])}, seed {values['seed']}"
-    )
-    _save(draw_sheet(seen, f"What the network sees of {Path(data).resolve().name}", subtitle, notes), out)
-    if as_json:
-        left_out = [{"path": name, "reason": reason} for name, reason in unreadable]
-        told = {"out": str(out), "pictures": list(map(_as_json, seen)), "left_out": left_out, "notes": notes}
-        click.echo(json.dumps(told, ensure_ascii=False))
-    else:
-        _show(seen, views, notes, out)
-
-
-def _values(ctx: click.Context) -> tuple[dict[str, Any], str | None]:
-    """Return all parameters of `fit`, given or not, and the policy of the views where nobody asked for one."""
     from headstart.cli.fit import parameters
+    from headstart.core.text import shown
     from headstart.learn.classifier import ImageClassifier
-    from headstart.learn.kinds import wrong_values
+    from headstart.learn.preview import preview
 
     given = parameters(ctx)
-    values = {**ImageClassifier().get_params(), **given}
-    if wrong := wrong_values(values):
-        raise SettingError("\n  ".join(wrong.values()))
     of_a_fit = "augmentation" in given or ctx.params["recipe"] or ctx.params["config"]
-    if of_a_fit or values["views"] == 1:
-        return values, None
-    return {**values, "augmentation": EXAMPLE}, EXAMPLE
+    example = None if of_a_fit or given.get("views") == 1 else EXAMPLE
+    sheet = preview(data, ImageClassifier(**given), pictures=pictures, example=example)
+    for name, reason in sheet.left_out:
+        click.echo(f"headstart: {shown(name)}: {reason}", err=True)
+    _save(sheet.image, out)
+    if as_json:
+        left_out = [{"path": name, "reason": reason} for name, reason in sheet.left_out]
+        told = {"out": str(out), "pictures": list(map(_as_json, sheet.seen)), "left_out": left_out}
+        click.echo(json.dumps({**told, "notes": sheet.notes}, ensure_ascii=False))
+    else:
+        _show(sheet, out)
 
 
-def _show(seen: Sequence[Seen], views: int, notes: Sequence[str], out: Path) -> None:
+def _show(sheet: Sheet, out: Path) -> None:
     from headstart.cli.console import show, show_prose, table
     from headstart.core.text import count
 
     made = table("picture", "pixels#", "cut off#")
-    for one in seen:
+    for one in sheet.seen:
         made.add_row(one.picture.name, f"{one.size[0]} × {one.size[1]}", f"{100 * one.cut_off:.0f} %")
-    show(made, "", f"{out}: {count(len(seen), 'picture')}, {count(views, 'view')} each")
-    show_prose(*notes)
+    views = count(len(sheet.seen[0].views), "view")
+    show(made, "", f"{out}: {count(len(sheet.seen), 'picture')}, {views} each")
+    show_prose(*sheet.notes)
 
 
 def _as_json(seen: Seen) -> dict[str, Any]:
@@ -133,9 +102,3 @@ def _save(sheet: Image.Image, out: Path) -> None:
         raise SettingError(
             f"{out} cannot be written: {error.strerror or error}. Choose another file with --out."
         ) from None
-
-
-def _words(augmentation: Any) -> str:
-    if not isinstance(augmentation, dict):
-        return str(augmentation or DEFAULT_AUGMENTATION)
-    return ", ".join(str(value) if name == "policy" else f"{name} {value:g}" for name, value in augmentation.items())

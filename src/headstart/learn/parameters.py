@@ -90,7 +90,7 @@ def open_backbone(given: ImageClassifier) -> Backbone:
     from headstart.networks import load_backbone
 
     return load_backbone(
-        given.backbone, weights=given.weights, image_size=_image_size(given), pooling=given.pooling, fit=given.fit_mode
+        given.backbone, weights=given.weights, image_size=image_size(given), pooling=given.pooling, fit=given.fit_mode
     )
 
 
@@ -137,7 +137,8 @@ def _head_settings(given: ImageClassifier) -> dict[str, Any]:
     return {name: kind(getattr(given, name)) for name, kind in kinds.items() if getattr(given, name) is not None}
 
 
-def _image_size(given: ImageClassifier) -> int | tuple[int, int] | None:
+def image_size(given: ImageClassifier) -> int | tuple[int, int] | None:
+    """Return the side, or (height, width), in pixels of what the network sees; None is the backbone's own."""
     if given.image_size is None or is_whole(given.image_size):
         return None if given.image_size is None else int(given.image_size)  # type: ignore[arg-type]
     height, width = given.image_size  # type: ignore[misc]
@@ -233,7 +234,7 @@ def _do_not_go_together(given: ImageClassifier) -> list[str]:
 def _check_backbone(given: ImageClassifier) -> None:
     from headstart.networks import check_name
 
-    check_name(given.backbone, _image_size(given), given.fit_mode)
+    check_name(given.backbone, image_size(given), given.fit_mode)
 
 
 def _check_augmentation(given: ImageClassifier) -> None:

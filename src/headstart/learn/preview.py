@@ -7,25 +7,31 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstart.core import digests, images
 from headstart.core import pictures as sources
-from headstart.core.errors import ImageError
+from headstart.core.errors import ImageError, SettingError
 from headstart.core.preprocessing import Preprocessing, resize
 from headstart.core.text import count, shown
+from headstart.learn import parameters
 from headstart.learn.audit import Record
-from headstart.learn.augment import Augmentation, view_generator
+from headstart.learn.augment import Augmentation, make_augmentation, view_generator
 from headstart.learn.dataset import read_dataset
+from headstart.learn.given import DEFAULT_AUGMENTATION
+from headstart.learn.kinds import wrong_values
 from headstart.learn.manifest import MANIFEST_SUFFIXES
+from headstart.networks import load_backbone
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
+    from headstart.learn.classifier import ImageClassifier
     from headstart.learn.several import SeveralLabels
 
+VIEWS, MOST_VIEWS = 5, 20
 # A picture of 4:3 loses 43 % to the usual crop (0.875 of the sides of the centred square) and one of 16:9 57 %: that is
 # what the networks were trained with. Above this it is wider or taller than 1.9 to 1.
 MUCH = 0.6
@@ -63,6 +69,66 @@ class Seen:
     size: tuple[int, int]
     whole: np.ndarray
     views: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """What `preview` returns.
+
+    Attributes:
+        image: The sheet itself.
+        seen: The pictures on it, all with the same number of views.
+        left_out: `(name, reason)` of pictures that were to be on it and cannot be read.
+        notes: What has to be known of it, a sentence each.
+    """
+
+    image: Image.Image
+    seen: list[Seen]
+    left_out: list[tuple[str, str]]
+    notes: list[str]
+
+
+def preview(
+    data: str | os.PathLike[str], given: ImageClassifier, *, pictures: int = 8, example: str | None = None
+) -> Sheet:
+    """Return a sheet of pictures as `fit` of a classifier sees them; no weights are loaded.
+
+    Without `views` each picture has five, and at most twenty; without augmentation one, as all would be the same.
+
+    Args:
+        data: A folder, with or without class folders; a manifest; or one picture.
+        given: The classifier, fitted or not: its backbone, size, fit mode, augmentation, views, seed and labels.
+        pictures: How many at most.
+        example: A policy that is drawn instead of the classifier's augmentation, and said to be an example.
+
+    Raises:
+        SettingError: A parameter cannot work.
+        DataError: There is no picture, or the manifest cannot be used.
+        ImageError: Not one of the pictures can be read.
+    """
+    if wrong := wrong_values(parameters.all_values(given)):
+        raise SettingError("\n  ".join(wrong.values()))
+    augmentation = given.augmentation if example is None else example
+    changes = make_augmentation(augmentation)
+    views = 1 if changes == Augmentation() else min(given.views or VIEWS, MOST_VIEWS)
+    size = parameters.image_size(given)
+    preprocessing = load_backbone(given.backbone, image_size=size, fit=given.fit_mode, blank=True).preprocessing
+    chosen = choose_pictures(data, pictures, parameters.several_labels(given))
+    seen, left_out = look_at_all(chosen, preprocessing, changes, views, given.seed)
+    notes = remarks(seen, len(left_out), example)
+    height, width = preprocessing.image_size
+    subtitle = (
+        f"{given.backbone}, {width} × {height} px, {given.fit_mode}; augmentation {_words(augmentation)}, "
+        f"seed {given.seed}"
+    )
+    title = f"What the network sees of {Path(data).resolve().name}"
+    return Sheet(draw_sheet(seen, title, subtitle, notes), seen, left_out, notes)
+
+
+def _words(augmentation: Any) -> str:
+    if not isinstance(augmentation, dict):
+        return str(augmentation or DEFAULT_AUGMENTATION)
+    return ", ".join(str(value) if name == "policy" else f"{name} {value:g}" for name, value in augmentation.items())
 
 
 def crop_warning(records: Sequence[Record], preprocessing: Preprocessing) -> str | None:
