@@ -236,7 +236,7 @@ def test_heads_are_compared_by_the_mean_average_precision_of_an_own_cross_valida
 def test_the_table_of_a_comparison_speaks_of_mean_average_precision_and_its_advice_can_be_run(compared) -> None:
     whole, said, _ = compared
     assert "mean average precision" in next(line for line in said.splitlines() if line.startswith("backbone"))
-    assert "accura" not in said + json.dumps(whole)
+    assert "accuracy" not in said + json.dumps(whole)
     assert "Nadeau and Bengio" in said
     *_, last = said.splitlines()
     assert last.startswith("Next: headstart fit ")
