@@ -298,6 +298,7 @@ def test_the_model_says_what_moved_how_far_and_what_it_gained(tuned) -> None:
     (note,) = [note for note in tuned.notes_ if "p = 0.01" in note]
     assert note.startswith("Fine-tuning: validation balanced accuracy ")  # class weights are balanced
     assert gain["finetuned"] == pytest.approx(tuned.validation_.figures["balanced_accuracy"].value)
+    assert gain["finetuned"] == pytest.approx(tuned.history_.val_weighted_accuracy.max())
     assert "(permutation p = 0.01: a real" in note
     assert "a real difference; the epoch was chosen on these pictures); the fine-tuned backbone is kept" in note
     assert list(tuned.history_.epoch) == [1, 2]

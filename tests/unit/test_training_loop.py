@@ -20,10 +20,11 @@ from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_precision
 from headstart.learn.finetune import checkpoint, loop, precision, validation
 from headstart.learn.finetune.loop import Job, Result, train
-from headstart.learn.finetune.loss import losses_of, scaled_weights, weights_of
+from headstart.learn.finetune.loss import losses_of, picture_weights, scaled_weights, weights_of
 from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.settings import TrainingSettings, complete
 from headstart.learn.finetune.validation import Judged
+from headstart.learn.heads import ClassWeight
 
 COUNT, CLASSES, VIEWS = 21, 3, 2
 EVERYTHING = TrainingSettings(
@@ -581,7 +582,7 @@ def test_however_rare_the_other_class_the_loss_of_a_common_picture_is_least_at_i
     assert shares.numpy() == pytest.approx(np.array([[0.95, 0.05]]), abs=1e-3)
 
 
-def test_class_weights_are_in_the_steps_and_in_the_validation_loss() -> None:
+def test_weights_are_in_the_steps_and_in_the_validation_loss() -> None:
     weights = torch.tensor([0.1, 1.0, 1.9])
     job = make_job(weights=weights, dropout=0.0)
     job.network.eval()
@@ -589,7 +590,7 @@ def test_class_weights_are_in_the_steps_and_in_the_validation_loss() -> None:
         logits = job.network(torch.from_numpy(job.validation.maps[:, 0]))
     losses = functional.cross_entropy(logits, job.targets.argmax(1), reduction="none").numpy()
     of_each = weights.numpy()[job.targets.argmax(1).numpy()]
-    judged = loop.validate(job, {})
+    judged = loop.validate(replace(job, validation_weights=of_each), {})
     assert judged.loss == pytest.approx(np.average(losses, weights=of_each), rel=1e-5)
     assert judged.unweighted_loss == pytest.approx(losses.mean(), rel=1e-5)
     plain = replace(EVERYTHING, mixup=0.0, cutmix=0.0, label_smoothing=0.0)
@@ -601,9 +602,10 @@ def test_class_weights_are_in_the_steps_and_in_the_validation_loss() -> None:
 IMBALANCED = np.array([0] * 17 + [1] * 2 + [2] * 2)
 
 
-def weighted_job(weights: torch.Tensor | None) -> Job:
+def weighted_job(class_weight: ClassWeight) -> Job:
     targets = functional.one_hot(torch.from_numpy(IMBALANCED), CLASSES).float()
-    return replace(make_job(), validation_targets=targets, class_weights=weights)
+    weights = picture_weights(class_weight, IMBALANCED, CLASSES)
+    return replace(make_job(), validation_targets=targets, validation_weights=weights)
 
 
 def says_classes(*epochs: list[int]):
@@ -621,14 +623,14 @@ def test_with_class_weights_the_score_is_the_weighted_accuracy_which_is_the_bala
     monkeypatch,
 ) -> None:
     named = [0] * 15 + [1, 2] + [1, 0] + [2, 2]
-    given = torch.tensor([0.5, 3.0, 1.0])
-    for weights in (scaled_weights("balanced", IMBALANCED, CLASSES), given):
+    given = {0: 0.5, 1: 3.0}
+    weighted = accuracy_score(IMBALANCED, named, sample_weight=np.array([0.5, 3.0, 1.0])[IMBALANCED])
+    for class_weight, expected in (("balanced", balanced_accuracy_score(IMBALANCED, named)), (given, weighted)):
         monkeypatch.setattr(validation, "validation_logits", says_classes(named))
-        judged = loop.validate(weighted_job(weights), {})
-        expected = accuracy_score(IMBALANCED, named, sample_weight=weights.numpy()[IMBALANCED])
+        judged = loop.validate(weighted_job(class_weight), {})
         assert judged.score == pytest.approx(expected)
         assert judged.accuracy == pytest.approx(accuracy_score(IMBALANCED, named))
-        assert (weights is given) != (judged.score == pytest.approx(balanced_accuracy_score(IMBALANCED, named)))
+        assert abs(judged.score - judged.accuracy) > 0.05
 
 
 @pytest.mark.parametrize("balanced", [True, False])
@@ -637,7 +639,7 @@ def test_with_class_weights_an_epoch_that_gives_up_the_rare_classes_is_not_the_b
 ) -> None:
     finds_them, gives_them_up = [0] * 12 + [1] * 5 + [1] * 2 + [2] * 2, [0] * 21
     monkeypatch.setattr(validation, "validation_logits", says_classes(finds_them, gives_them_up))
-    job, seen = weighted_job(scaled_weights("balanced" if balanced else None, IMBALANCED, CLASSES)), []
+    job, seen = weighted_job("balanced" if balanced else None), []
     result = train(
         job,
         replace(EVERYTHING, epochs=2, ema=0.0),

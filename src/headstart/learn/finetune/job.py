@@ -15,7 +15,7 @@ from headstart.core.progress import Progress
 from headstart.learn import runs
 from headstart.learn.finetune import precision
 from headstart.learn.finetune.loop import Job
-from headstart.learn.finetune.loss import scaled_weights
+from headstart.learn.finetune.loss import picture_weights, scaled_weights
 from headstart.learn.finetune.mixing import has_rectangles
 from headstart.learn.finetune.optimizer import parameter_groups
 from headstart.learn.finetune.settings import TrainingSettings
@@ -66,6 +66,7 @@ def make_job(task: Task, progress: Progress) -> tuple[Job, TrainingSettings]:
         start_epoch=start_epoch,
         device=device,
         phases=tuple(phase.epoch for phase in course.layers.phases),
+        validation_weights=picture_weights(setup.class_weight, dataset.targets[split.validation], classes),
     )
     if not any(group["params"] for group in job.groups):
         raise SettingError("unfreeze leaves nothing to learn: this head has no parameters. Unfreeze a stage.")

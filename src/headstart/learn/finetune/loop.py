@@ -56,11 +56,12 @@ class Job:
         train, validation: Where inputs come from.
         targets, validation_targets: float32 `(n, c)`: one-hot, or several ones a row.
         loss: `softmax` or `sigmoid` cross-entropy.
-        class_weights: float32 `(c,)`, or None.
+        class_weights: float32 `(c,)`, by which pictures weigh in a step; None where all weigh alike.
         start_epoch: Called with the number of each epoch before it, to unfreeze more.
         device: Where the network is; targets and class weights are there too.
         phases: The first epoch of each phase of a gradual schedule, ascending from 0. A phase is a training of its own,
             with a schedule and patience of its own, that goes on from the weights of the one before.
+        validation_weights: float64 `(m,)`, what each validation picture counts; None where all count alike.
     """
 
     network: nn.Module
@@ -74,6 +75,7 @@ class Job:
     start_epoch: Callable[[int], None]
     device: torch.device
     phases: tuple[int, ...] = (0,)
+    validation_weights: np.ndarray | None = None
 
 
 @dataclass

@@ -35,6 +35,23 @@ def weights_of(targets: torch.Tensor, weights: torch.Tensor | None) -> torch.Ten
     return torch.ones(len(targets), device=targets.device) if weights is None else targets @ weights
 
 
+def picture_weights(wanted: ClassWeight, targets: np.ndarray, classes: int) -> np.ndarray | None:
+    """Return what each picture counts where a network is judged, float64 `(n,)`, or None where all count alike.
+
+    Of `balanced` the classes that occur among the pictures count alike, so that the weighted accuracy is the balanced
+    one and the weighted loss, as that of training, the mean of the classes' own.
+
+    Args:
+        wanted: None, `balanced`, or a weight for each class index.
+        targets: int `(n,)`; with several labels, bool `(n, c)`, pictures always count alike.
+        classes: c.
+    """
+    if wanted is None:
+        return None
+    counts = np.maximum(1, count_classes(targets, classes))
+    return np.asarray(class_weights(wanted, counts)[targets])
+
+
 def right_of(logits: torch.Tensor, targets: torch.Tensor, kind: str) -> torch.Tensor:
     """Return how right each picture is named, float `(n,)`: 1 or 0, or with several labels the share of right ones."""
     return share_right(logits, targets if kind == "sigmoid" else targets.argmax(dim=1))

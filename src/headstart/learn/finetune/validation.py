@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from headstart.core.labels import mean_average_precision
-from headstart.learn.finetune.loss import losses_of, right_of, weights_of
+from headstart.learn.finetune.loss import losses_of, right_of
 from headstart.learn.finetune.tensors import Tensors, as_inputs, copy_tensors
 
 if TYPE_CHECKING:
@@ -24,13 +24,12 @@ class Judged:
     """Means over the validation pictures.
 
     Attributes:
-        loss: Weighted by class as in training.
+        loss: With the weights of the validation pictures.
         unweighted_loss: With every picture alike.
         accuracy: Share that is named right, with every picture alike.
         score: What the best epoch is chosen by.
-        measure: What that is: `accuracy`; with class weights `weighted_accuracy`, in which a picture counts by the
-            weight of its class, since an epoch that gives up a rare class would win by the plain one; with several
-            labels `mean_average_precision`.
+        measure: What that is: `accuracy`; with weights `weighted_accuracy`, since an epoch that gives up a rare class
+            would win by the plain one; with several labels `mean_average_precision`.
     """
 
     loss: float
@@ -61,13 +60,14 @@ def validate(job: Job, average: Tensors, batch_size: int = LARGEST_BATCH) -> Jud
         job.network.load_state_dict(kept)
     y = job.validation_targets[torch.cat([rows for rows, _ in parts])]
     logits = torch.cat([logits for _, logits in parts])
-    of_each = losses_of(logits, y, job.loss), right_of(logits, y, job.loss), weights_of(y, job.class_weights)
-    losses, right, weights = (values.cpu().double().numpy() for values in of_each)  # Apple's GPUs have no float64
+    of_each = losses_of(logits, y, job.loss), right_of(logits, y, job.loss)
+    losses, right = (values.cpu().double().numpy() for values in of_each)  # Apple's GPUs have no float64
+    weights = job.validation_weights
     score, measure = float(np.average(right, weights=weights)), "accuracy"
     if job.loss == "sigmoid":
         score = mean_average_precision(y.cpu().numpy() > 0.5, logits.cpu().numpy())
         measure = "mean_average_precision"
-    elif job.class_weights is not None:
+    elif weights is not None:
         measure = "weighted_accuracy"
     return Judged(float(np.average(losses, weights=weights)), float(losses.mean()), float(right.mean()), score, measure)
 

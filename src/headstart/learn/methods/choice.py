@@ -16,12 +16,12 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.core.significance import mcnemar, paired_permutation
 from headstart.learn.finetune.loop import Job
+from headstart.learn.finetune.loss import picture_weights
 from headstart.learn.finetune.moved import distances
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.task import Task
 from headstart.learn.finetune.validation import validation_logits
 from headstart.learn.heads import ClassWeight
-from headstart.learn.heads.base import class_weights
 from headstart.learn.trained import Gain, Trained
 from headstart.networks.export import ACTIVATIONS, Classifier
 
@@ -128,19 +128,13 @@ def score(said: Outcomes, judged: Evaluation, class_weight: ClassWeight) -> Scor
         judged: The figures of that.
         class_weight: None, `balanced`, or a weight for each class index.
     """
-    if class_weight is None:
+    weights = picture_weights(class_weight, said.targets, len(said.classes))
+    if weights is None:
         return Score(judged.headline, judged.figures[judged.headline].value, judged.figures["log_loss"].value)
-    weights = picture_weights(said, class_weight)
     own = said.probabilities[np.arange(len(said.targets)), said.targets]
     losses = -np.log(np.maximum(own.astype(np.float64), np.finfo(own.dtype).eps))
     figure = "balanced_accuracy" if class_weight == "balanced" else "weighted_accuracy"
     return Score(figure, float(weights @ said.right / weights.sum()), float(weights @ losses / weights.sum()))
-
-
-def picture_weights(said: Outcomes, class_weight: ClassWeight) -> np.ndarray:
-    """Return what each picture counts, float64 `(n,)`; of `balanced`, such that all classes there count alike."""
-    counts = np.maximum(1, np.bincount(said.targets, minlength=len(said.classes)))
-    return np.asarray(class_weights(class_weight, counts)[said.targets])
 
 
 def is_better(new: Score, old: Score) -> bool:
@@ -153,9 +147,10 @@ def paired_test(frozen: Outcomes, tuned: Outcomes, class_weight: ClassWeight, se
     if tuned.several_labels:
         said = frozen.probabilities, tuned.probabilities
         return "bootstrap", paired_bootstrap(tuned.targets, *said, seed, tuned.units)[1]
-    if class_weight is None:
+    weights = picture_weights(class_weight, tuned.targets, len(tuned.classes))
+    if weights is None:
         return "McNemar", mcnemar(frozen.right, tuned.right, tuned.units)[1]
-    change = picture_weights(tuned, class_weight) * (tuned.right.astype(np.float64) - frozen.right)
+    change = weights * (tuned.right.astype(np.float64) - frozen.right)
     return "permutation", paired_permutation(change, tuned.units, seed)
 
 
