@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import nn
 
 from headstart.learn.features.extract import FeatureSettings
 from headstart.learn.features.pictures import Pictures
-from headstart.learn.finetune import estimate
+from headstart.learn.finetune import estimate, precision
 from headstart.learn.finetune.estimate import FEW, PICTURES, REPEATS, seconds_needed
 from headstart.learn.finetune.precision import TRIAL_STEPS
 from headstart.learn.finetune.settings import TrainingSettings
@@ -93,6 +94,17 @@ def test_it_takes_a_small_part_of_the_budget_or_what_is_least(unfreeze: str, bac
     assert told[0.0] == ([PICTURES], [FEW], [FEW] * REPEATS)
     everything = [FEW] * TRIAL_STEPS + [PICTURES] * TRIAL_STEPS
     assert told[math.inf] == ([PICTURES] * REPEATS, everything, [PICTURES] * REPEATS)
+
+
+@pytest.mark.parametrize(("allowed", "steps"), [(0.0, 1), (1.0, 1), (2.9, 2), (3.0, 3), (math.inf, TRIAL_STEPS)])
+def test_no_step_is_begun_that_would_not_fit(allowed: float, steps: int, monkeypatch) -> None:
+    """By a clock that goes on by a second whenever it is asked, so that each step takes one."""
+    clock = itertools.count()
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: float(next(clock)))
+    seen.clear()
+    inputs = np.zeros((4, 8), np.float32)
+    assert precision.seconds_of_step(Counting(8, 2), inputs, torch.device("cpu"), "float32", allowed) == 1.0
+    assert seen == [(4, True)] * steps
 
 
 def test_nothing_is_changed(backbone, pictures) -> None:

@@ -17,14 +17,14 @@ from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
 from headstart.learn.features.extract import open_engine
 from headstart.learn.features.pictures import Pictures
-from headstart.learn.finetune.precision import candidates, seconds_of_step
+from headstart.learn.finetune.precision import TRIAL_STEPS, candidates, seconds_of_step
 from headstart.learn.finetune.source import LiveSource
 from headstart.learn.finetune.task import Course
 from headstart.learn.finetune.tensors import as_inputs, own_random_state
 from headstart.learn.finetune.unfreezing import apply_phase
 from headstart.networks import Backbone, faster, suffix
 
-# So many pictures are tried, or so few where a step with all of them would cost more than its share of the budget.
+# So many pictures are tried, or so few where steps with all of them would cost more than their share of the budget.
 PICTURES, FEW = 16, 2
 REPEATS = 2
 # Of the budget, for each thing that is measured; once each is measured whatever it costs.
@@ -82,7 +82,7 @@ def _measure_below(
     source = LiveSource(train, trial, how, engine)
     rows = [part for part in np.array_split(np.arange(count), -(-PICTURES // BATCH_SIZE)) if len(part)]
     inputs, seconds = np.empty(0), list[float]()
-    while len(seconds) < REPEATS and sum(seconds) <= allowed:
+    while len(seconds) < REPEATS and sum(seconds) + min(seconds, default=0.0) <= allowed:
         start = time.perf_counter()
         inputs = np.concatenate(list(source.batches(rows, how.views - 1)))
         seconds.append(time.perf_counter() - start)
@@ -100,14 +100,15 @@ def _measure_above(
 
     def step(precision: str) -> float:
         few = seconds_of_step(network, inputs[:FEW], device, precision, allowed) / len(inputs[:FEW])
-        if few * len(inputs) > allowed:
-            return few
-        return seconds_of_step(network, inputs, device, precision, allowed) / len(inputs)
+        return seconds_of_step(network, inputs, device, precision) / len(inputs) if affordable(few) else few
+
+    def affordable(picture: float) -> bool:
+        return picture * len(inputs) * TRIAL_STEPS <= allowed
 
     with own_random_state():
         network.train()
         training = min(step(precision) for precision in candidates(course.settings.precision, device))
-        shown = inputs[:FEW] if training * len(inputs) > allowed else inputs
+        shown = inputs if affordable(training) else inputs[:FEW]
         return training, _seconds_of_validation(network.eval(), shown, device)
 
 
