@@ -292,15 +292,18 @@ def test_the_model_says_what_moved_how_far_and_what_it_gained(tuned) -> None:
     gain = said["finetuning"]["gain"]
     assert set(gain) == {
         "figure", "frozen", "finetuned", "p", "test", "n", "kept", "precision", "epochs",
-        "frozen_tensors", "frozen_hash",
+        "best_epoch", "frozen_tensors", "frozen_hash",
     }  # fmt: skip
     assert said["head"]["chosen"]["unfreeze"] == 4
     (note,) = [note for note in tuned.notes_ if "p = 0.01" in note]
+    rows = tuned.history_[tuned.history_["stage"] == "finetune"]
+    best = rows.set_index("epoch").loc[gain["best_epoch"]]
+    assert best.val_weighted_accuracy == pytest.approx(gain["finetuned"])
+    assert f"backbone of epoch {gain['best_epoch']} is kept" in note
     assert note.startswith("Fine-tuning: validation balanced accuracy ")  # class weights are balanced
     assert gain["finetuned"] == pytest.approx(tuned.validation_.figures["balanced_accuracy"].value)
     assert gain["finetuned"] == pytest.approx(tuned.history_.val_weighted_accuracy.max())
-    assert "(permutation p = 0.01: a real" in note
-    assert "a real difference; the epoch was chosen on these pictures); the fine-tuned backbone is kept" in note
+    assert "(permutation p = 0.01: chance alone seldom does that; the epoch was chosen on these pictures)" in note
     assert list(tuned.history_.epoch) == [1, 2]
 
 

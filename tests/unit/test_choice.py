@@ -66,7 +66,7 @@ def test_classes_weigh_in_the_choice_what_they_weigh_in_training(
     setup = Setup(None, backbone, LinearHead(), FeatureSettings(), class_weight)
     task = Task(setup, start, make_course(backbone, TrainingSettings(), FeatureSettings(), 100))
     head, settings = nn.Linear(backbone.num_features, 2), replace(task.course.settings, precision="float32")
-    tuned = Tuned(head, RARE, settings, ({"epoch": 1}, {"epoch": 2}), 3, "abc")
+    tuned = Tuned(head, RARE, settings, ({"epoch": 1}, {"epoch": 2}), 2, 3, "abc")
     trained = choose(task, copy.deepcopy(backbone.network), tuned, progress)
     assert trained.tuned is trained.gain.kept is kept
     assert trained.network is start.network if not kept else trained.network.head is head

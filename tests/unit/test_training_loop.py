@@ -202,7 +202,7 @@ def test_a_checkpoint_has_the_keys_that_those_of_earlier_versions_have(tmp_path)
     found = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     keys = "format run_folder run average best precision network optimizer"
     assert list(found) == keys.split()
-    keys = "epoch step_in_epoch loss_sum right seen seconds best phase_best since_best plateau history"
+    keys = "epoch step_in_epoch loss_sum right seen seconds best best_epoch phase_best since_best plateau history"
     assert list(found["run"]) == keys.split()
     assert (found["format"], found["run_folder"], found["precision"]) == (3, tmp_path.name, "float32")
 
@@ -708,7 +708,10 @@ def test_a_checkpoint_is_said_to_be_kept_only_where_there_is_one(tmp_path, monke
             run(EVERYTHING, job=job, folder=folder)
         assert "checkpoint" not in str(error.value)
     run(EVERYTHING, folder=tmp_path / "one")
-    with pytest.raises(TrainingError, match=r"the loss became nan.*\. The last checkpoint is kept\.$"):
+    said = (
+        r"the loss became nan.*\. The last checkpoint is kept for these very settings; with others training begins anew"
+    )
+    with pytest.raises(TrainingError, match=said):
         run(EVERYTHING, job=job, folder=tmp_path / "one")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.cli.console import show, show_prose, table
 from headstart.core.metrics import Evaluation, Figure
-from headstart.core.sentences import pictures
+from headstart.core.sentences import paired_verdict, pictures
 from headstart.core.text import count
 
 if TYPE_CHECKING:
@@ -102,13 +102,15 @@ def _a(word: str) -> str:
 
 
 def gained(gain: dict[str, Any]) -> str:
-    """Return one sentence on what fine-tuning gained on validation."""
+    """Return one sentence on what fine-tuning gained on validation; a fit of an earlier version did not tell all."""
     figure = gain.get("figure", "accuracy").replace("_", " ")
-    kept = "the tuned model is kept" if gain["kept"] else "the frozen model is kept"
-    on = f"on {count(gain['n'], 'picture')} " if "n" in gain else ""  # a fit of an earlier version did not tell
+    of = f" of epoch {gain['best_epoch']}" if "best_epoch" in gain else ""
+    kept = f"the tuned model{of} is kept" if gain["kept"] else "the frozen model is kept"
+    on = f"on {count(gain['n'], 'picture')} " if "n" in gain else ""
+    test, verdict = gain.get("test", "paired test"), paired_verdict(gain["p"], gain.get("epochs"))
     return (
         f"Fine-tuning: validation {figure} {gain['frozen']:.3f} frozen, {gain['finetuned']:.3f} tuned "
-        f"{on}(paired test, p = {gain['p']:.2g}); {kept}."
+        f"{on}({test} p = {gain['p']:.2g}: {verdict}); {kept}."
     )
 
 

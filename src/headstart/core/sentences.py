@@ -14,6 +14,13 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def paired_verdict(p: float, epochs: int | None) -> str:
+    """Return what the p of a paired test of frozen and fine-tuned says, on the pictures that chose among `epochs`."""
+    verdict = "chance alone seldom does that" if p < 0.05 else "chance alone can do that"
+    # That helps the tuned network a little: p is the smaller for it.
+    return verdict + ("; the epoch was chosen on these pictures" if epochs is not None and epochs > 1 else "")
+
+
 def pictures(n: int, units: int | None, noun: str = "picture") -> str:
     """Return "96 pictures in 12 groups", or "96 pictures" where none belong together or it is not known.
 

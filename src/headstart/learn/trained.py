@@ -26,6 +26,7 @@ class Gain:
         kept: Whether the fine-tuned network is the one that was kept.
         precision: What training computed in.
         epochs: How many there were.
+        best_epoch: The one, from 1, that validation found best.
         frozen_tensors: How many tensors of the backbone were not to change.
         frozen_hash: The beginning of their hash, equal before training and after it.
     """
@@ -39,6 +40,7 @@ class Gain:
     kept: bool
     precision: str
     epochs: int
+    best_epoch: int
     frozen_tensors: int
     frozen_hash: str
 

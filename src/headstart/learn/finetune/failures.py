@@ -16,7 +16,7 @@ from headstart.learn.finetune.settings import TrainingSettings
 
 # Guessing among a million classes gives ln(1,000,000) = 14. Compared without class weights, which may be any numbers.
 EXPLODED = 50.0
-_KEPT = " The last checkpoint is kept."
+_KEPT = " The last checkpoint is kept for these very settings; with others training begins anew."
 # CUDA has a class of its own; cuBLAS and cuDNN, Apple's GPUs and the processor have texts.
 _SHORT_MEMORY = (
     "ALLOC_FAILED",

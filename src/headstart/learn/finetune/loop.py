@@ -85,7 +85,7 @@ class Run:
     Attributes:
         epoch, step_in_epoch: The next step, from 0.
         loss_sum, right, seen, seconds: Of the epoch so far: losses and right answers summed over the pictures seen.
-        best: Rank of the best validation so far.
+        best, best_epoch: Rank of the best validation so far, and its epoch, from 1.
         phase_best, since_best: Rank of the best one of the phase so far, and the epochs since.
         plateau: Factor that the plateau schedule has come to in the phase.
         history: A row for each epoch done.
@@ -98,6 +98,7 @@ class Run:
     seen: int = 0
     seconds: float = 0.0
     best: tuple[float, float] = NOTHING
+    best_epoch: int = 0
     phase_best: tuple[float, float] = NOTHING
     since_best: int = 0
     plateau: float = 1.0
@@ -219,9 +220,16 @@ class Keeper:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """The best weights by validation, one row an epoch, and the epoch (from 0) that the run was resumed in, or None."""
+    """What has come of a training.
+
+    Attributes:
+        best, best_epoch: The best weights by validation, and their epoch, from 1.
+        history: One row an epoch.
+        resumed_at: The epoch, from 0, that the run was resumed in, or None.
+    """
 
     best: Tensors
+    best_epoch: int
     history: tuple[dict[str, float], ...]
     resumed_at: int | None
 
@@ -288,7 +296,7 @@ def train(
                 progress.note(out_of_patience(training))
             if should_stop():
                 raise keeper.stopped(run)
-    return Result(training.best, tuple(run.history), resumed_at)
+    return Result(training.best, run.best_epoch, tuple(run.history), resumed_at)
 
 
 def begin(job: Job, settings: TrainingSettings, seed: int) -> Training:
@@ -427,7 +435,8 @@ def finish_epoch(training: Training) -> dict[str, float]:
     }
     run.history.append(row)
     if judged.rank > run.best:
-        run.best, training.best = judged.rank, clone(training.average) or copy_tensors(job.network)
+        run.best, run.best_epoch = judged.rank, run.epoch + 1
+        training.best = clone(training.average) or copy_tensors(job.network)
     run.since_best = 0 if judged.rank > run.phase_best else run.since_best + 1
     run.phase_best = max(run.phase_best, judged.rank)
     if run.since_best and run.since_best % PLATEAU_EPOCHS == 0:

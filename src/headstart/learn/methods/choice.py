@@ -14,6 +14,7 @@ from headstart.core.labels import paired_bootstrap
 from headstart.core.metrics import Evaluation
 from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
+from headstart.core.sentences import paired_verdict
 from headstart.core.significance import mcnemar, paired_permutation
 from headstart.learn.finetune.loop import Job
 from headstart.learn.finetune.loss import picture_weights
@@ -35,6 +36,7 @@ class Tuned:
         said: What the network says of the validation pictures.
         settings: As training used them.
         history: One row an epoch.
+        best_epoch: The epoch, from 1, whose weights these are.
         frozen_tensors, frozen_hash: As in `Gain`.
     """
 
@@ -42,6 +44,7 @@ class Tuned:
     said: Outcomes
     settings: TrainingSettings
     history: tuple[dict[str, float], ...]
+    best_epoch: int
     frozen_tensors: int
     frozen_hash: str
 
@@ -81,6 +84,7 @@ def choose(task: Task, before: nn.Module, tuned: Tuned, progress: Progress) -> T
         kept=is_better(new, old),
         precision=tuned.settings.precision,
         epochs=len(tuned.history),
+        best_epoch=tuned.best_epoch,
         frozen_tensors=tuned.frozen_tensors,
         frozen_hash=tuned.frozen_hash,
     )
@@ -156,13 +160,11 @@ def paired_test(frozen: Outcomes, tuned: Outcomes, class_weight: ClassWeight, se
 
 def _told(gain: Gain) -> str:
     """Return the sentence on what was gained."""
-    verdict = "a real difference" if gain.p < 0.05 else "chance alone can do that"
-    # That helps the tuned network a little: p is the smaller for it.
-    verdict += "; the epoch was chosen on these pictures" if gain.epochs > 1 else ""
-    figure, kept = gain.figure.replace("_", " "), "fine-tuned" if gain.kept else "frozen"
+    figure = gain.figure.replace("_", " ")
+    kept = f"fine-tuned backbone of epoch {gain.best_epoch}" if gain.kept else "frozen backbone"
     return (
         f"Fine-tuning: validation {figure} {gain.frozen:.3f} -> {gain.finetuned:.3f} on {gain.n:,} pictures "
-        f"({gain.test} p = {gain.p:.2g}: {verdict}); the {kept} backbone is kept."
+        f"({gain.test} p = {gain.p:.2g}: {paired_verdict(gain.p, gain.epochs)}); the {kept} is kept."
     )
 
 

@@ -146,7 +146,7 @@ def _train_on(task: Task, folder: Path, resume: bool, progress: Progress, on_epo
     job.network.cpu()
     task.setup.backbone.network.cpu()
     head = job.network.get_submodule("1")
-    return Tuned(head, said, settings, result.history, len(task.frozen()), frozen[:12])
+    return Tuned(head, said, settings, result.history, result.best_epoch, len(task.frozen()), frozen[:12])
 
 
 def _below_the_cut(course: Course, start: Trained, views: int | None, progress: Progress) -> Course:

@@ -16,7 +16,14 @@ from headstart.core.finished import Finished
 from headstart.core.labels import baselines
 from headstart.core.metrics import Evaluation
 from headstart.core.preprocessing import Preprocessing
-from headstart.core.sentences import groups_sentence, percent, pictures, repeats_sentence, width_sentence
+from headstart.core.sentences import (
+    groups_sentence,
+    paired_verdict,
+    percent,
+    pictures,
+    repeats_sentence,
+    width_sentence,
+)
 from headstart.use.page import render, save_page
 from headstart.use.report import charts
 from headstart.use.report.material import Material, of_fit
@@ -90,6 +97,7 @@ def report(material: Material) -> str:
         grouped=material.slices is not None and any(one.units not in (None, one.n) for one in material.slices.rows),
         few=FEW,
         percent=percent,
+        paired_verdict=paired_verdict,
         plain=_plain,
     )
 
