@@ -63,11 +63,11 @@ def lite0():
     return load_backbone("efficientnet_lite0", image_size=64)
 
 
-def fit(folder, training=None, out=None, **parameters) -> ImageClassifier:
+def fit(folder, training=None, out=None, on_epoch=None, **parameters) -> ImageClassifier:
     parameters = {"method": "finetune", "image_size": 64, "precision": "float32", **parameters}
     if parameters["method"] != "frozen":
         parameters["training"] = training or {"epochs": 2}
-    return ImageClassifier(**parameters).fit(folder, out=out, finish=None)
+    return ImageClassifier(**parameters).fit(folder, out=out, on_epoch=on_epoch, finish=None)
 
 
 def model_folder(classifier: ImageClassifier):
@@ -349,7 +349,11 @@ def test_a_gradual_schedule_starts_with_the_head_alone(class_folders) -> None:
 
 def test_the_epochs_of_the_head_come_first_in_the_history(folder, tmp_path) -> None:
     frozen = fit(folder, method="frozen", head="mlp", epochs=3)
-    tuned = fit(folder, {"epochs": 2, "unfreeze": "conv_head"}, head="mlp", epochs=3, out=tmp_path / "model")
+    rows = []
+    settings = {"epochs": 2, "unfreeze": "conv_head"}
+    tuned = fit(folder, settings, head="mlp", epochs=3, out=tmp_path / "model", on_epoch=rows.append)
+    assert [row.get("stage") for row in rows] == ["head"] * 3 + [None] * 2
+    assert [row["loss"] for row in rows] == tuned.history_.loss.tolist()
     assert list(tuned.history_.stage) == ["head"] * 3 + ["finetune"] * 2
     assert list(tuned.history_.epoch) == [1, 2, 3, 1, 2]
     for name in frozen.history_:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from odd_pictures import odd_pictures
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
@@ -14,7 +15,9 @@ from sklearn.pipeline import make_pipeline
 
 import headstart
 from headstart import ImageClassifier
+from headstart.cli import app
 from headstart.core.errors import DataError, ModelError, SettingError
+from headstart.core.progress import Progress
 from headstart.learn.features import extract, memory
 
 
@@ -106,6 +109,44 @@ def test_every_head_learns_generated_kinds_and_is_saved(head: str, class_folders
     assert list(classifier.classes_) == sorted(path.name for path in folder.iterdir())
     assert np.allclose(classifier.predict_proba(folder).sum(axis=1), 1, atol=1e-5)
     assert (len(classifier.history_) > 0) == (head == "mlp")
+
+
+class Told(Progress):
+    """Keeps what it is told of epochs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.epochs: list[tuple[dict, int]] = []
+
+    def epoch(self, row, epochs: int) -> None:
+        self.epochs.append((dict(row), epochs))
+
+
+@pytest.mark.parametrize("per_class", [30, 6])  # with validation pictures, and by cross-validation
+def test_the_epochs_of_the_head_are_told_once_each_and_are_its_history(per_class: int, class_folders) -> None:
+    rows, progress = [], Told()
+    settings = {"method": "frozen", "head": "mlp", "image_size": 64, "epochs": 3}
+    fitted = ImageClassifier(**settings).fit(
+        class_folders(per_class=per_class), finish=None, progress=progress, on_epoch=rows.append
+    )
+    assert fitted.history_.to_dict("records") == rows
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert ("val_loss" in rows[0]) == (per_class == 30)
+    assert progress.epochs == [(row, 3) for row in rows]
+
+
+def test_the_command_line_prints_and_logs_the_epochs_of_the_head(class_folders, tmp_path, monkeypatch) -> None:
+    rows: list[dict] = []
+    monkeypatch.setattr("headstart.learn.loggers.make_logger", lambda target: rows.append)
+    options = ["--method", "frozen", "--head", "mlp", "--epochs", "3", "--image-size", "64", "--no-report"]
+    data = class_folders(per_class=20)
+    done = CliRunner().invoke(app, ["fit", str(data), *options, "--log", "x", "--out", str(tmp_path / "model")])
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+    assert [line.split("  ")[:2] for line in lines] == [
+        [f"epoch {row['epoch']}/3", f"loss {row['loss']:.3f}"] for row in rows
+    ]
+    assert len(rows) == 3
 
 
 def test_epochs_without_an_mlp_are_those_of_fine_tuning(class_folders) -> None:

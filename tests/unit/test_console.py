@@ -73,6 +73,11 @@ def test_outside_a_terminal_an_epoch_is_one_line(capsys: pytest.CaptureFixture[s
     assert epoch == "epoch  1/15  loss 0.500  70/s"
 
 
+def test_an_epoch_of_the_head_before_fine_tuning_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    ConsoleProgress().epoch({"epoch": 1, "loss": 0.5, "stage": "head"}, 10)
+    assert capsys.readouterr().err == "head epoch  1/10  loss 0.500\n"
+
+
 @pytest.mark.parametrize("figure", ["mean average precision", "weighted accuracy"])
 def test_an_epoch_tells_what_the_best_is_chosen_by_where_that_is_not_the_accuracy(
     figure: str, capsys: pytest.CaptureFixture[str]

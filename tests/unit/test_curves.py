@@ -144,6 +144,20 @@ def test_mlflow_gets_every_epoch_in_one_run(monkeypatch: pytest.MonkeyPatch) -> 
     assert metrics == {name: value for name, value in HISTORY[1].items() if name != "epoch"}
 
 
+def test_epochs_of_the_head_before_fine_tuning_are_logged_under_names_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake = FakeMLflow()
+    monkeypatch.setitem(sys.modules, "mlflow", fake)
+    log = make_logger("mlflow")
+    log({"epoch": 1, "stage": "head", "loss": 0.5, "val_loss": 0.6})
+    log({"epoch": 1, "loss": 0.3, "val_loss": 0.4})
+    assert [metrics for call, metrics, *_ in fake.calls[1:]] == [
+        {"loss_of_head": 0.5, "val_loss_of_head": 0.6},
+        {"loss": 0.3, "val_loss": 0.4},
+    ]
+
+
 def test_a_store_that_fails_is_a_setting_to_change_and_not_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no store at this address\nmore")

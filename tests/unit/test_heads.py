@@ -334,6 +334,34 @@ def test_mlp_tells_each_epoch_and_stops_when_patience_ends() -> None:
     assert len(MLPHead(epochs=50, patience=2).fit(x, y, 3, validation=wrong).history) < 50
 
 
+def test_mlp_tells_each_epoch_as_it_comes_and_other_heads_have_none() -> None:
+    (x, y), told = blobs(), []
+    alone = MLPHead(epochs=4, patience=1).fit(x, y, 3, validation=blobs(seed=1))
+    fitted = MLPHead(epochs=4, patience=1).fit(
+        x, y, 3, validation=blobs(seed=1), on_epoch=lambda *of: told.append((*of, torch.rand(1)))
+    )
+    assert [(row, epochs) for row, epochs, _ in told] == [(row, 4) for row in fitted.history]
+    assert fitted.history == alone.history  # whatever is drawn while it is told
+    two = y < 2
+    for head, rows in ((SingleOutput(MLPHead(epochs=3)), 3), (LinearHead(), 0), (PrototypeHead(), 0)):
+        told.clear()
+        head.fit(x[two], y[two], 2, on_epoch=lambda *of: told.append(of))
+        assert len(told) == rows
+
+
+def test_what_ends_the_fit_from_an_epoch_is_raised_after_that_epoch() -> None:
+    told = []
+
+    def stop(row: dict[str, float], epochs: int) -> None:
+        told.append(row["epoch"])
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        MLPHead(epochs=9).fit(*blobs(), 3, on_epoch=stop)
+    assert told == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

@@ -37,11 +37,12 @@ class ConsoleProgress(Progress):
         whole = not self._console.is_terminal
         self._console.print(f"note: {shown_lines(text)}", style="yellow", markup=False, soft_wrap=whole)
 
-    def epoch(self, row: Mapping[str, float], epochs: int) -> None:
+    def epoch(self, row: Mapping[str, Any], epochs: int) -> None:
         """Show one line of an epoch: its number, losses, what the best epoch is chosen by, pictures a second."""
         if self._quiet:
             return
-        parts = [f"epoch {row['epoch']:>{len(str(epochs))}.0f}/{epochs}"]  # all of it fits 80 columns
+        stage = f"{row['stage']} " if "stage" in row else ""
+        parts = [f"{stage}epoch {row['epoch']:>{len(str(epochs))}.0f}/{epochs}"]  # all of it fits 80 columns
         chosen_by = next((name for name in _CHOSEN_BY if name in row), "val_accuracy")
         training = ("loss", "accuracy") if chosen_by == "val_accuracy" else ("loss",)
         parts += [f"{name} {row[name]:.3f}" for name in training if name in row]

@@ -183,20 +183,9 @@ def command(
         from headstart.learn.loggers import make_logger
         from headstart.use.report import finish as write_report
     logger = make_logger(log) if log else None
-    logged: list[float] = []
-
-    def on_epoch(row: dict[str, float]) -> None:
-        if logger is not None:
-            logger(row)
-        logged.append(row["epoch"])
-
     classifier = ImageClassifier(**given)
     finish = write_report if report else None
-    classifier.fit(data, out=target, resume=resume, progress=progress, on_epoch=on_epoch, finish=finish)
-    if logger is not None and not logged:  # the epochs of a head on frozen features take milliseconds
-        for row in classifier.history_.to_dict("records"):
-            if row.get("stage") != "head":  # of a fine-tuning that was resumed when all its epochs were done
-                logger(row)
+    classifier.fit(data, out=target, resume=resume, progress=progress, on_epoch=logger, finish=finish)
     result = summary(classifier, target)
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Update(Protocol):
@@ -47,11 +47,11 @@ class Progress:
         if report and text not in self.reported:
             self.reported.append(text)
 
-    def epoch(self, row: Mapping[str, float], epochs: int) -> None:
+    def epoch(self, row: Mapping[str, Any], epochs: int) -> None:
         """Tell the user of an epoch that is done.
 
         Args:
-            row: Its number from 1 (`epoch`), and its figures by name.
+            row: Its number from 1 (`epoch`), and its figures by name; `stage` where there are epochs of several things.
             epochs: How many there will be.
         """
 

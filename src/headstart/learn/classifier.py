@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from headstart.learn.trained import Trained
 
 DEFAULT_BUDGET = "2m"
-OnEpoch = Callable[[dict[str, float]], None]
+OnEpoch = Callable[[dict[str, Any]], None]
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -175,7 +175,8 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             resume: Whether fine-tuning continues from the checkpoint of an interrupted run with the same data and
                 settings; its result is that of the uninterrupted run.
             progress: Is shown the steps; None is silent.
-            on_epoch: Called with each epoch's row of fine-tuning.
+            on_epoch: Called with each epoch's row as soon as it is done, of the `mlp` head and of fine-tuning; `stage`
+                of the head's is `head` where the method is not `frozen`.
             finish: Called with what was made just before the model folder takes its place, to add a report to it.
 
         Raises:
@@ -319,7 +320,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         from headstart.learn.methods.frozen import fit_frozen
 
         if self.method == "frozen":
-            return fit_frozen(setup, progress)
+            return fit_frozen(setup, progress, on_epoch)
         budget = DEFAULT_BUDGET if self.budget is None and self.method == "auto" else self.budget
         limits = Limits(
             budget=None if budget is None else parse_seconds(budget),

@@ -9,7 +9,7 @@ from typing import Any
 
 from headstart.core.errors import SettingError, unknown_name
 
-Logger = Callable[[Mapping[str, float]], None]
+Logger = Callable[[Mapping[str, Any]], None]
 
 
 def make_logger(target: str) -> Logger:
@@ -29,7 +29,7 @@ def make_logger(target: str) -> Logger:
     with _failures_are_told(kind):
         log = _LOGGERS[kind](place)
 
-    def told(row: Mapping[str, float]) -> None:
+    def told(row: Mapping[str, Any]) -> None:
         with _failures_are_told(kind):
             log(row)
 
@@ -44,7 +44,7 @@ def _tensorboard(folder: str) -> Logger:
     _import("tensorboard", "tensorboard")  # torch's writer says only that a module is missing
     writer: Any = _import("torch.utils.tensorboard", "tensorboard").SummaryWriter(log_dir=folder)
 
-    def log(row: Mapping[str, float]) -> None:
+    def log(row: Mapping[str, Any]) -> None:
         for name, value in _values(row):
             # Names with a common first part are one group of charts, and training and validation stand side by side.
             group, kind = (name.removeprefix("val_"), "validation") if name.startswith("val_") else (name, "training")
@@ -59,7 +59,7 @@ def _mlflow(experiment: str) -> Logger:
     if experiment:
         mlflow.set_experiment(experiment)
 
-    def log(row: Mapping[str, float]) -> None:
+    def log(row: Mapping[str, Any]) -> None:
         if mlflow.active_run() is None:
             mlflow.start_run()
         mlflow.log_metrics(dict(_values(row)), step=int(row["epoch"]))
@@ -88,8 +88,10 @@ def _failures_are_told(kind: str) -> Iterator[None]:
         ) from error
 
 
-def _values(row: Mapping[str, float]) -> list[tuple[str, float]]:
-    return [(name, float(value)) for name, value in row.items() if name not in ("epoch", "stage")]
+def _values(row: Mapping[str, Any]) -> list[tuple[str, float]]:
+    # Epochs of the head before fine-tuning have charts of their own: both count from 1.
+    of = "_of_head" if row.get("stage") == "head" else ""
+    return [(f"{name}{of}", float(value)) for name, value in row.items() if name not in ("epoch", "stage")]
 
 
 def _import(module: str, extra: str) -> Any:

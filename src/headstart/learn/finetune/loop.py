@@ -43,7 +43,7 @@ PLATEAU_EPOCHS = 2
 # What every validation is better than.
 NOTHING = (-1.0, -math.inf)
 
-OnEpoch = Callable[[dict[str, float]], None]
+OnEpoch = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from headstart.core.errors import unknown_name
-from headstart.learn.heads.base import ClassWeight, FittedHead, Head
+from headstart.learn.heads.base import ClassWeight, FittedHead, Head, OnHeadEpoch
 from headstart.learn.heads.linear import LinearHead
 from headstart.learn.heads.mlp import MLPHead
 from headstart.learn.heads.prototype import PrototypeHead
@@ -19,6 +19,7 @@ __all__ = [
     "Head",
     "LinearHead",
     "MLPHead",
+    "OnHeadEpoch",
     "PrototypeHead",
     "SingleOutput",
     "make_head",

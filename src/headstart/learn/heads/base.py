@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -16,6 +16,8 @@ from headstart.learn.dataset import count_classes
 
 ClassWeight = Literal["balanced"] | Mapping[int, float] | None
 Validation = tuple[np.ndarray, np.ndarray] | None
+# An epoch's row, and how many epochs there will be.
+OnHeadEpoch = Callable[[dict[str, float], int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,7 @@ class Head(Protocol):
         class_weight: ClassWeight = None,
         seed: int = 0,
         validation: Validation = None,
+        on_epoch: OnHeadEpoch | None = None,
     ) -> FittedHead:
         """Fit on the features of n pictures. The same arguments give the same head.
 
@@ -62,6 +65,8 @@ class Head(Protocol):
                 `n / (c * count)`), a mapping gives the weight of each class index; missing ones weigh 1.
             seed: Of everything that is drawn.
             validation: Features `(m, d)` and targets `(m,)` to follow the training on; heads without epochs ignore it.
+            on_epoch: Called with each epoch's row as soon as it is done, and with how many there will be; heads
+                without epochs ignore it.
 
         Raises:
             DataError: There are fewer than two classes, a class without a picture, or features that are not finite.

@@ -14,6 +14,7 @@ from headstart.learn.heads.base import (
     ClassWeight,
     Examples,
     FittedHead,
+    OnHeadEpoch,
     Validation,
     check_examples,
     fold_scaling,
@@ -77,8 +78,9 @@ class LinearHead:
         class_weight: ClassWeight = None,
         seed: int = 0,
         validation: Validation = None,
+        on_epoch: OnHeadEpoch | None = None,
     ) -> FittedHead:
-        """See `Head.fit`. Every view is a row that weighs 1 / views; `validation` is ignored.
+        """See `Head.fit`. Every view is a row that weighs 1 / views; `validation` and `on_epoch` are ignored.
 
         Several labels a picture are as many logistic regressions with the same `C`, which the mean log loss chooses.
         """

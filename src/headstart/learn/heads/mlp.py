@@ -15,6 +15,7 @@ from headstart.learn.heads.base import (
     ClassWeight,
     Examples,
     FittedHead,
+    OnHeadEpoch,
     Validation,
     check_examples,
     check_features,
@@ -75,6 +76,7 @@ class MLPHead:
         class_weight: ClassWeight = None,
         seed: int = 0,
         validation: Validation = None,
+        on_epoch: OnHeadEpoch | None = None,
     ) -> FittedHead:
         """See `Head.fit`. `groups` is ignored, because nothing is cross-validated."""
         examples = check_examples(features, targets, num_classes, groups, class_weight, several=True)
@@ -84,7 +86,7 @@ class MLPHead:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = self._build(len(mean), num_classes)
-            history, best_epoch = self._train(network, examples, (mean, scale), held_out)
+            history, best_epoch = self._train(network, examples, (mean, scale), held_out, on_epoch)
         first = network[0]
         assert isinstance(first, nn.Linear)
         network[0] = fold_scaling(first, mean, scale)
@@ -103,6 +105,7 @@ class MLPHead:
         examples: Examples,
         scaling: tuple[torch.Tensor, torch.Tensor],
         held_out: tuple[torch.Tensor, torch.Tensor] | None,
+        on_epoch: OnHeadEpoch | None,
     ) -> tuple[list[dict[str, float]], int]:
         """Train in place; return a row an epoch, and the epoch whose weights are kept: with patience the best one."""
         # Fused: one pass over each tensor instead of one for each operation, which is most of a step on wide features.
@@ -126,6 +129,9 @@ class MLPHead:
             if held_out is not None:
                 row["val_loss"], row["val_accuracy"] = _judge(network, *held_out)
             history.append(row)
+            if on_epoch is not None:
+                with torch.random.fork_rng(devices=[]):  # whatever is drawn there changes no epoch
+                    on_epoch(row, self.epochs)
             if self.patience and held_out is not None:
                 if row["val_loss"] < best:
                     best, best_epoch = row["val_loss"], epoch + 1

@@ -11,7 +11,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from headstart.core.errors import SettingError
-from headstart.learn.heads.base import ClassWeight, Examples, FittedHead, Validation, check_examples, make_linear
+from headstart.learn.heads.base import (
+    ClassWeight,
+    Examples,
+    FittedHead,
+    OnHeadEpoch,
+    Validation,
+    check_examples,
+    make_linear,
+)
 from headstart.networks.layers import UnitNorm
 
 # Where nothing can be left out to choose it by: where Gidaris and Komodakis (2018, arXiv:1804.09458) start theirs.
@@ -56,8 +64,9 @@ class PrototypeHead:
         class_weight: ClassWeight = None,
         seed: int = 0,
         validation: Validation = None,
+        on_epoch: OnHeadEpoch | None = None,
     ) -> FittedHead:
-        """See `Head.fit`. All views count; `class_weight`, `seed` and `validation` change nothing."""
+        """See `Head.fit`. All views count; `class_weight`, `seed`, `validation` and `on_epoch` change nothing."""
         examples = check_examples(features, targets, num_classes, groups, class_weight)
         rows = F.normalize(examples.rows(), dim=1, eps=1e-12)
         labels = examples.spread(examples.targets)

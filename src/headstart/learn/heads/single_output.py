@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from headstart.core.errors import SettingError
-from headstart.learn.heads.base import ClassWeight, FittedHead, Head, Validation, make_linear
+from headstart.learn.heads.base import ClassWeight, FittedHead, Head, OnHeadEpoch, Validation, make_linear
 from headstart.networks.layers import AgainstZero
 
 
@@ -35,6 +35,7 @@ class SingleOutput:
         class_weight: ClassWeight = None,
         seed: int = 0,
         validation: Validation = None,
+        on_epoch: OnHeadEpoch | None = None,
     ) -> FittedHead:
         """See `Head.fit`.
 
@@ -51,6 +52,7 @@ class SingleOutput:
             class_weight=class_weight,
             seed=seed,
             validation=validation,
+            on_epoch=on_epoch,
         )
         *below, last = list(fitted.module) if isinstance(fitted.module, nn.Sequential) else [fitted.module]
         assert isinstance(last, nn.Linear)  # as every head ends

@@ -64,7 +64,7 @@ def fit_finetune(
         limits: None sets none.
         resume: Whether to continue from the checkpoint of an earlier run with the same data and settings.
         progress: Is shown the steps, and told what was gained.
-        on_epoch: Called with each epoch's row.
+        on_epoch: Called with each epoch's row; `stage` of those of the head that training begins with is `head`.
 
     Raises:
         TrainingError: The loss explodes or memory is short.
@@ -73,7 +73,7 @@ def fit_finetune(
     """
     limits, progress = limits or Limits(), progress or Progress()
     course = make_course(setup.backbone, training, setup.features, len(setup.prepared.split.train))
-    start = fit_frozen(setup, progress)
+    start = fit_frozen(setup, progress, on_epoch, stage="head")
     if start.validation is None:
         progress.note("There are too few pictures to validate fine-tuning: the frozen backbone is kept.", report=True)
         return start

@@ -6,7 +6,7 @@ training and validation pictures together, since by then nothing is left to choo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import backbone_graph, extract
-from headstart.learn.heads import FittedHead, Head, SingleOutput
+from headstart.learn.heads import FittedHead, Head, OnHeadEpoch, SingleOutput
 from headstart.learn.heads.folds import deal_folds
 from headstart.learn.heads.threads import few_threads
 from headstart.learn.setup import Setup
@@ -52,7 +52,12 @@ class Material:
     paths: tuple[str, ...]
 
     def fit(
-        self, head: Head, rows: np.ndarray, held_out: np.ndarray | None = None, seed: int | None = None
+        self,
+        head: Head,
+        rows: np.ndarray,
+        held_out: np.ndarray | None = None,
+        seed: int | None = None,
+        on_epoch: OnHeadEpoch | None = None,
     ) -> FittedHead:
         """Fit a head on some of the pictures in all views; those held out are for choosing, in their plain view."""
         pair = None if held_out is None or not len(held_out) else (self.x[held_out, 0], self.y[held_out])
@@ -64,6 +69,7 @@ class Material:
             class_weight=self.setup.class_weight,
             seed=self.setup.seed if seed is None else seed,
             validation=pair,
+            on_epoch=on_epoch,
         )
 
     def probabilities(self, fitted: FittedHead, rows: np.ndarray) -> np.ndarray:
@@ -94,12 +100,19 @@ class Judged:
     repeats: tuple[Outcomes, ...] = ()
 
 
-def fit_frozen(setup: Setup, progress: Progress | None = None) -> Trained:
+def fit_frozen(
+    setup: Setup,
+    progress: Progress | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    stage: str | None = None,
+) -> Trained:
     """Fit a head on the frozen backbone's features.
 
     Args:
         setup: What is learned from, and what is built on.
-        progress: Is shown the steps.
+        progress: Is shown the steps, and the epochs of a head that has some.
+        on_epoch: Called with each row of the history as soon as it is done.
+        stage: What `stage` of the rows that are shown says, where other epochs follow; None leaves it out.
 
     Raises:
         DataError: The features cannot be learned from.
@@ -112,11 +125,19 @@ def fit_frozen(setup: Setup, progress: Progress | None = None) -> Trained:
     paths = tuple(dataset.paths[row] for row in rows)
     features = extract(prepared.pictures(rows), backbone, setup.features, progress=progress)
     material = Material(setup, features.read(), dataset.targets[rows], split.units[rows], paths)
+
+    # Of the head that is judged alone: those that are fitted again, or on folds, are no part of the history.
+    def tell(row: dict[str, float], epochs: int) -> None:
+        told: dict[str, Any] = row if stage is None else {**row, "stage": stage}
+        progress.epoch(told, epochs)
+        if on_epoch is not None:
+            on_epoch(told)
+
     with progress.step("fit head"), few_threads(material.x):
         if prepared.cross_validate:
-            judged = _fit_on_all(material)
+            judged = _fit_on_all(material, tell)
         else:
-            judged = _fit_and_validate(material, np.arange(len(split.train)))
+            judged = _fit_and_validate(material, np.arange(len(split.train)), tell)
     return Trained(
         network=Classifier(backbone.network, judged.final.module, activation=dataset.activation),
         chosen=judged.final.chosen,
@@ -146,12 +167,12 @@ def settle(head: Head, chosen: Mapping[str, Any]) -> Head:
     return replace(head, **{name: chosen[name] for name in open_ones if name in chosen})  # type: ignore[type-var]
 
 
-def _fit_and_validate(material: Material, train: np.ndarray) -> Judged:
+def _fit_and_validate(material: Material, train: np.ndarray, tell: OnHeadEpoch) -> Judged:
     """Fit on the training pictures, which come first, judge on the others, and fit again on all."""
     head, everything = material.setup.head, np.arange(len(material.paths))
     held_out = everything[len(train) :]
     judged = said = crossed = None
-    fitted = final = material.fit(head, train, held_out)
+    fitted = final = material.fit(head, train, held_out, on_epoch=tell)
     if len(held_out):
         named = material.probabilities(fitted, held_out)
         said = material.outcomes(held_out, named)
@@ -162,11 +183,11 @@ def _fit_and_validate(material: Material, train: np.ndarray) -> Judged:
     return Judged(fitted, final, validation=judged, held_out=said, crossed=crossed)
 
 
-def _fit_on_all(material: Material) -> Judged:
+def _fit_on_all(material: Material, tell: OnHeadEpoch) -> Judged:
     """Fit on all pictures, where they are too few to hold some out, and judge by cross-validation."""
     repeats = _cross_validate(material)
     figures = mean_evaluation([one.evaluate(material.setup.seed) for one in repeats])
-    fitted = material.fit(material.setup.head, np.arange(len(material.paths)))
+    fitted = material.fit(material.setup.head, np.arange(len(material.paths)), on_epoch=tell)
     return Judged(
         fitted, fitted, cross_validation=figures, held_out=repeats[0], crossed=repeats[0], repeats=tuple(repeats)
     )
