@@ -135,6 +135,31 @@ def test_the_epochs_of_the_head_are_told_once_each_and_are_its_history(per_class
     assert progress.epochs == [(row, 3) for row in rows]
 
 
+@pytest.mark.parametrize("output", ["softmax", "sigmoid"])
+def test_a_patient_head_is_saved_with_the_epochs_that_validation_preferred(output: str, class_folders) -> None:
+    settings = {"method": "frozen", "head": "mlp", "image_size": 64, "learning_rate": 0.01, "output": output}
+    settings |= {"precision": "float32"}
+    paths = sorted(class_folders(per_class=30).rglob("*.jpg"))
+    # Every third label is of the other class: what is learned by heart makes validation worse.
+    labels = ["stripes" if (path.parent.name == "dots") == (i % 3 == 0) else "dots" for i, path in enumerate(paths)]
+    patient = ImageClassifier(**settings, epochs=100, patience=2).fit(paths, labels, finish=None)
+    best = 1 + int(patient.history_.val_loss.argmin())
+    assert len(patient.history_) == best + 2 < 100
+    assert patient.chosen_["epochs"] == best
+    assert any(f"after epoch {best} of {best + 2}" in note for note in patient.notes_)
+    # Both heads are those that `best` epochs give: the one that is judged, and the one that is saved.
+    told = ImageClassifier(**settings, epochs=best).fit(paths, labels, finish=None)
+    assert patient.validation_.figures == told.validation_.figures
+    assert np.array_equal(patient.predict_proba(paths), told.predict_proba(paths))
+
+
+def test_patience_without_validation_pictures_does_nothing_and_that_is_said(class_folders) -> None:
+    settings = {"method": "frozen", "head": "mlp", "image_size": 64, "epochs": 3, "patience": 1}
+    fitted = ImageClassifier(**settings).fit(class_folders(per_class=6), finish=None)
+    assert len(fitted.history_) == 3
+    assert any("too few pictures to hold some out for patience" in note for note in fitted.notes_)
+
+
 def test_the_command_line_prints_and_logs_the_epochs_of_the_head(class_folders, tmp_path, monkeypatch) -> None:
     rows: list[dict] = []
     monkeypatch.setattr("headstart.learn.loggers.make_logger", lambda target: rows.append)

@@ -76,14 +76,17 @@ def test_the_result_says_what_fine_tuning_gained_and_where_its_history_is(
     assert result["history"] == str(out / "history.csv")
     with (out / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert [row["epoch"] for row in rows if row["stage"] == "finetune"] == ["1", "2"]
+    assert [row["epoch"] for row in rows if row["stage"] == "head"] == [str(epoch) for epoch in range(1, 11)]
     with Image.open(out / "curves.png") as curves:
         assert curves.width > curves.height
     assert "Fine-tuning: validation accuracy" in printed
     for row in rows:
-        line = next(line for line in printed.splitlines() if line.startswith(f"epoch {int(row['epoch']):>2} "))
+        of_head = row["stage"] == "head"
+        start = f"head epoch {int(row['epoch']):>2}/10 " if of_head else f"epoch {row['epoch']}/2 "
+        line = next(line for line in printed.splitlines() if line.startswith(start))
         assert f"loss {float(row['loss']):.3f}" in line
-        assert line.endswith("/s")
+        assert line.endswith("/s") != of_head
 
 
 def test_the_files_of_the_model_are_all_hashed(tuned: tuple[Path, dict[str, Any], str]) -> None:

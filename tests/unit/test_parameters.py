@@ -47,7 +47,7 @@ SOMETIMES = [
 
 def beside(name: str) -> dict[str, Any]:
     """Return what else must be given for a parameter to be looked at."""
-    if name in ("hidden", "dropout", "epochs", "batch_size", "learning_rate"):
+    if name in ("hidden", "dropout", "epochs", "batch_size", "learning_rate", "patience"):
         return {"head": "mlp"}
     return {"output": "multilabel"} if name in ("label_columns", "label_separator") else {}
 
@@ -87,6 +87,7 @@ def test_a_value_of_the_wrong_kind_is_told_with_its_parameter(name: str) -> None
         ({"class_weight": {"cat": 0}}, "class_weight is {'cat': 0}: give None, 'balanced' or weights above 0"),
         ({"class_weight": {0: 2.0}}, "weights above 0 by class name"),
         ({"batch_size": 0}, "batch_size is 0: give a whole number from 1."),
+        ({"patience": -1}, "patience is -1: give a whole number from 0."),
         ({"epochs": 0}, "epochs is 0: give a whole number from 1."),
         ({"hidden": (8, 0)}, "hidden is (8, 0): give whole numbers from 1, such as (256,)."),
         ({"learning_rate": 0.0}, "learning_rate is 0.0: give None or a number above 0, such as 0.001."),
@@ -132,6 +133,7 @@ IDLE = {
     "epochs": ({"method": "frozen", "epochs": 20}, "epochs is given, and neither method frozen nor head linear"),
     "batch_size": ({"method": "frozen", "batch_size": 8}, "batch_size is given, and neither method frozen nor"),
     "learning_rate": ({"method": "frozen", "learning_rate": 1e-5}, "learning_rate is given, and neither method"),
+    "patience": ({"method": "frozen", "patience": 3}, "patience is given, and neither method frozen nor head linear"),
     "views": ({"views": 1, "augmentation": "strong"}, "views is 1, the plain view, which is never augmented"),
     "augmentation": ({"views": 3, "augmentation": {"rotation": 0}}, "views is 3, but without augmentation all views"),
 }
@@ -147,10 +149,10 @@ def test_what_the_method_and_the_head_do_not_use_is_told(name: str) -> None:
 
 
 def test_epochs_are_those_of_fine_tuning_where_the_head_has_none() -> None:
-    given = ImageClassifier(method="finetune", epochs=20, batch_size=np.int64(8), learning_rate=1e-5)
+    given = ImageClassifier(method="finetune", epochs=20, batch_size=np.int64(8), learning_rate=1e-5, patience=3)
     parameters.check(given)
     settings = parameters.training_settings(given)
-    assert (settings.epochs, settings.batch_size, settings.learning_rate) == (20, 8, 1e-5)
+    assert (settings.epochs, settings.batch_size, settings.learning_rate, settings.patience) == (20, 8, 1e-5, 3)
     filled = complete(settings, 1000, ("one", "two"))
     assert filled.backbone_learning_rate == pytest.approx(3e-6)  # as the rates are without being given: 3e-4 and 1e-3
     assert parameters.hints(given) == []
@@ -164,6 +166,16 @@ def test_epochs_are_those_of_the_mlp_head_where_there_is_one_and_that_is_said() 
     assert parameters.hints(given) == ["epochs is that of the mlp head; fine-tuning has its own: --training epochs=20."]
     scheduled = ImageClassifier(method="finetune", head="mlp", epochs=20, unfreeze=[("head", 2)])
     assert parameters.hints(scheduled) == []
+
+
+def test_patience_is_that_of_the_mlp_head_where_there_is_one() -> None:
+    given = ImageClassifier(method="frozen", head="mlp", patience=np.int64(3))
+    parameters.check(given)
+    assert parameters.new_head(given).patience == 3
+    tuned = ImageClassifier(method="finetune", head="mlp", patience=3, training={"patience": 5})
+    assert (parameters.new_head(tuned).patience, parameters.training_settings(tuned).patience) == (3, 5)
+    assert "patience is given by itself and in training" in told(patience=3, training={"patience": 5})
+    assert "patience" in told(method="finetune", patience=100_001)  # more than fine-tuning takes
 
 
 def test_what_is_given_twice_is_told() -> None:
@@ -290,7 +302,7 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert (parameters.feature_settings(given).views, parameters.feature_settings(given).seed) == (2, 3)
 
 
-OF_HEADS = {"hidden": (8,), "dropout": 0.1, "epochs": 3, "batch_size": 8, "learning_rate": 0.1}
+OF_HEADS = {"hidden": (8,), "dropout": 0.1, "epochs": 3, "batch_size": 8, "learning_rate": 0.1, "patience": 2}
 
 
 @pytest.mark.parametrize("name", HEADS)

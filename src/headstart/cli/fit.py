@@ -120,6 +120,9 @@ def _checked(ctx: click.Context, option: click.Parameter, value: Any) -> Any:
 @click.option("--epochs", type=int, help="Of the mlp; with another head, of fine-tuning.  [default: 10; by size]")
 @click.option("--batch-size", type=int, help="Of the same.  [default: 32]")
 @click.option("--learning-rate", type=float, help="Of the same.  [default: 0.001]")
+@click.option(
+    "--patience", type=int, help="Of the same: epochs without a better one before it stops.  [default: never]"
+)
 @click.option("--output", default="softmax", show_default=True, help="softmax, sigmoid, or multilabel: several labels.")
 @click.option(
     "--label-columns", "--labels", callback=names, help="multilabel: columns of 0 and 1.  [default: label:NAME]"

@@ -51,6 +51,9 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: Pictures a step, of the same; None is 32.
         learning_rate: Of the same; None takes the default. Fine-tuning's is that of the head, and the backbone has
             three tenths of it.
+        patience: Epochs of the same without a better validation before it stops and the best epoch is taken, by the
+            loss of the `mlp` head or what docs/fine-tuning.md names; None is 0, which never stops. The head that is
+            saved learns from the validation pictures too, for as many epochs as the best took.
         output: `softmax`; `sigmoid`: one output unit for two classes; `multilabel`: several labels a picture, or none.
         image_size: Side (or `(height, width)`) in pixels of what the network sees; None takes the backbone's.
         pooling: `avg`, `max` or `flatten`; None takes the backbone's.
@@ -103,6 +106,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs: int | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
+        patience: int | None = None,
         output: str = "softmax",
         image_size: int | Sequence[int] | None = None,
         pooling: str | None = None,
@@ -132,6 +136,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.patience = patience
         self.output = output
         self.image_size = image_size
         self.pooling = pooling

@@ -1,7 +1,7 @@
 """Which parameters the chosen method and head use: others are told, or give way to what was said later.
 
-`epochs`, `batch_size` and `learning_rate` are those of what trains by epochs: of the `mlp` head; with any other head,
-of fine-tuning. Where both train, fine-tuning's stand in `training`.
+`epochs`, `batch_size`, `learning_rate` and `patience` are those of what trains by epochs: of the `mlp` head; with any
+other head, of fine-tuning. Where both train, fine-tuning's stand in `training`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 # What `augmentation` is where it is not given.
 DEFAULT_AUGMENTATION = "none"
 OF_MLP = ("hidden", "dropout")
-OF_EPOCHS = ("epochs", "batch_size", "learning_rate")
+OF_EPOCHS = ("epochs", "batch_size", "learning_rate", "patience")
 OF_TUNING = ("unfreeze", "training", "budget")
 
 
@@ -59,7 +59,7 @@ def is_plain(augmentation: Any) -> bool:
 
 
 def given_twice(values: Mapping[str, Any]) -> list[str]:
-    """Return which of `unfreeze`, `epochs`, `batch_size` and `learning_rate` fine-tuning is told in `training` too."""
+    """Return which of `unfreeze` and `OF_EPOCHS` fine-tuning is told in `training` too."""
     training = values.get("training")
     if not isinstance(training, dict):
         return []
@@ -68,7 +68,7 @@ def given_twice(values: Mapping[str, Any]) -> list[str]:
 
 
 def of_head_alone(values: Mapping[str, Any]) -> list[str]:
-    """Return which of the three the `mlp` head takes while fine-tuning, which is wanted too, is not told its own."""
+    """Return which of `OF_EPOCHS` the `mlp` head takes while fine-tuning, which is wanted too, is not told its own."""
     if values["method"] != "finetune" or values["head"] != "mlp":
         return []
     training, scheduled = values["training"] or {}, _has_schedule(values)

@@ -110,6 +110,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "epochs": (_or_none(_from_to(1)), "a whole number from 1"),
     "batch_size": (_or_none(_from_to(1)), "a whole number from 1"),
     "learning_rate": (_or_none(_is_positive), "None or a number above 0, such as 0.001"),
+    "patience": (_or_none(_from_to(0)), "a whole number from 0"),
     "output": _name("'softmax', 'sigmoid' or 'multilabel'"),
     "image_size": (_or_none(_is_size), "None, or one or two whole numbers from 16 to 4096"),
     "pooling": (_or_none(is_text), "None or a name, such as 'avg', 'max' or 'flatten'"),

@@ -66,7 +66,7 @@ def _views(given: ImageClassifier, augmentation: Augmentation) -> int:
 def training_settings(given: ImageClassifier) -> TrainingSettings:
     """Return the settings of fine-tuning; what is None in them follows the size of the data.
 
-    `epochs`, `batch_size` and `learning_rate` are fine-tuning's where the head has no epochs of its own.
+    Those of `OF_EPOCHS` are fine-tuning's where the head has no epochs of its own.
 
     Raises:
         SettingError: There is no such setting, or its value is impossible.
@@ -133,6 +133,7 @@ def _head_settings(given: ImageClassifier) -> dict[str, Any]:
         "epochs": int,
         "batch_size": int,
         "learning_rate": float,
+        "patience": int,
     }
     return {name: kind(getattr(given, name)) for name, kind in kinds.items() if getattr(given, name) is not None}
 

@@ -19,7 +19,7 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import backbone_graph, extract
-from headstart.learn.heads import FittedHead, Head, OnHeadEpoch, SingleOutput
+from headstart.learn.heads import FittedHead, Head, MLPHead, OnHeadEpoch, SingleOutput
 from headstart.learn.heads.folds import deal_folds
 from headstart.learn.heads.threads import few_threads
 from headstart.learn.setup import Setup
@@ -138,6 +138,10 @@ def fit_frozen(
             judged = _fit_on_all(material, tell)
         else:
             judged = _fit_and_validate(material, np.arange(len(split.train)), tell)
+    if judged.fitted.history and judged.fitted.chosen["epochs"] < len(judged.fitted.history):
+        progress.note(_out_of_patience(judged.fitted))
+    if prepared.cross_validate and as_long(setup.head, judged.fitted) != setup.head:
+        progress.note("There are too few pictures to hold some out for patience: the head learns for all its epochs.")
     return Trained(
         network=Classifier(backbone.network, judged.final.module, activation=dataset.activation),
         chosen=judged.final.chosen,
@@ -159,6 +163,15 @@ def probabilities(module: nn.Module, features: np.ndarray, activation: str = "so
         return ACTIVATIONS[activation](module(torch.from_numpy(np.ascontiguousarray(features)))).numpy()
 
 
+def as_long(head: Head, fitted: FittedHead) -> Head:
+    """Return the head that trains as many epochs as patience kept of a fit; one without patience as it is."""
+    if isinstance(head, SingleOutput):
+        return replace(head, head=as_long(head.head, fitted))
+    if isinstance(head, MLPHead) and head.patience:
+        return replace(head, epochs=fitted.chosen["epochs"], patience=0)
+    return head
+
+
 def settle(head: Head, chosen: Mapping[str, Any]) -> Head:
     """Return the head with the hyper-parameters that were chosen, so that fitting it again chooses nothing."""
     if isinstance(head, SingleOutput):
@@ -173,6 +186,7 @@ def _fit_and_validate(material: Material, train: np.ndarray, tell: OnHeadEpoch) 
     held_out = everything[len(train) :]
     judged = said = crossed = None
     fitted = final = material.fit(head, train, held_out, on_epoch=tell)
+    head = as_long(head, fitted)
     if len(held_out):
         named = material.probabilities(fitted, held_out)
         said = material.outcomes(held_out, named)
@@ -181,6 +195,15 @@ def _fit_and_validate(material: Material, train: np.ndarray, tell: OnHeadEpoch) 
     if len(everything) <= (MAX_CROSSED_EPOCHS if fitted.history else MAX_CROSSED):
         crossed = _name_each_once(settle(head, fitted.chosen), material)
     return Judged(fitted, final, validation=judged, held_out=said, crossed=crossed)
+
+
+def _out_of_patience(fitted: FittedHead) -> str:
+    """Return the sentence on a head whose best epoch was not its last."""
+    best, last = fitted.chosen["epochs"], len(fitted.history)
+    return (
+        f"The head had its lowest validation loss after epoch {best} of {last} (patience): that is the one that is "
+        f"judged, and fitted again on training and validation pictures it learns for {best} epochs."
+    )
 
 
 def _fit_on_all(material: Material, tell: OnHeadEpoch) -> Judged:
