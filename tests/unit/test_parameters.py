@@ -158,14 +158,16 @@ def test_epochs_are_those_of_fine_tuning_where_the_head_has_none() -> None:
     assert parameters.hints(given) == []
 
 
-def test_epochs_are_those_of_the_mlp_head_where_there_is_one_and_that_is_said() -> None:
-    given = ImageClassifier(method="finetune", head="mlp", epochs=20, batch_size=8, training={"batch_size": 4})
+@pytest.mark.parametrize("method", ["auto", "finetune"])
+def test_epochs_are_those_of_the_mlp_head_where_there_is_one_and_that_is_said(method: str) -> None:
+    given = ImageClassifier(method=method, head="mlp", epochs=20, batch_size=8, training={"batch_size": 4})
     parameters.check(given)
     head, settings = parameters.new_head(given), parameters.training_settings(given)
     assert (head.epochs, head.batch_size, settings.epochs, settings.batch_size) == (20, 8, None, 4)
     assert parameters.hints(given) == ["epochs is that of the mlp head; fine-tuning has its own: --training epochs=20."]
-    scheduled = ImageClassifier(method="finetune", head="mlp", epochs=20, unfreeze=[("head", 2)])
+    scheduled = ImageClassifier(method=method, head="mlp", epochs=20, unfreeze=[("head", 2)])
     assert parameters.hints(scheduled) == []
+    assert parameters.hints(ImageClassifier(method="frozen", head="mlp", epochs=20)) == []
 
 
 def test_patience_is_that_of_the_mlp_head_where_there_is_one() -> None:

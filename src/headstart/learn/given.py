@@ -68,8 +68,8 @@ def given_twice(values: Mapping[str, Any]) -> list[str]:
 
 
 def of_head_alone(values: Mapping[str, Any]) -> list[str]:
-    """Return which of `OF_EPOCHS` the `mlp` head takes while fine-tuning, which is wanted too, is not told its own."""
-    if values["method"] != "finetune" or values["head"] != "mlp":
+    """Return which of `OF_EPOCHS` the `mlp` head takes while fine-tuning, which may follow, is not told its own."""
+    if values["method"] == "frozen" or values["head"] != "mlp":
         return []
     training, scheduled = values["training"] or {}, _has_schedule(values)
     return [
