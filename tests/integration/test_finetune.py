@@ -430,6 +430,15 @@ def failing_after(steps: int, monkeypatch, error: BaseException) -> None:
     monkeypatch.setattr(loop, "take_step", fail)
 
 
+def test_auto_lets_through_what_the_users_own_callback_raises(folder, fresh_cache) -> None:
+    def stop(row: dict[str, float]) -> None:
+        raise LookupError(f"enough after epoch {row['epoch']}")
+
+    parameters = {"image_size": 64, "precision": "float32", "training": BURSTING, "method": "auto"}
+    with pytest.raises(LookupError, match="enough after epoch 1"):
+        ImageClassifier(**parameters).fit(folder, on_epoch=stop, finish=None)
+
+
 def fit_and_listen(folder, *, resume: bool = False, **parameters) -> Progress:
     progress = Progress()
     parameters = {"image_size": 64, "precision": "float32", "training": BURSTING, "method": "auto", **parameters}

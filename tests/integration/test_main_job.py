@@ -157,7 +157,7 @@ def test_patience_without_validation_pictures_does_nothing_and_that_is_said(clas
     settings = {"method": "frozen", "head": "mlp", "image_size": 64, "epochs": 3, "patience": 1}
     fitted = ImageClassifier(**settings).fit(class_folders(per_class=6), finish=None)
     assert len(fitted.history_) == 3
-    assert any("too few pictures to hold some out for patience" in note for note in fitted.notes_)
+    assert any("No pictures are held out for patience" in note for note in fitted.notes_)
 
 
 def test_the_command_line_prints_and_logs_the_epochs_of_the_head(class_folders, tmp_path, monkeypatch) -> None:

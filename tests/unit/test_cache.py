@@ -130,6 +130,21 @@ def test_a_space_that_some_run_holds_stays_whatever_another_needs(
     assert cache.make_room(890_000, keep=own, anew=450_000) == 0
 
 
+def test_a_space_that_another_run_has_held_for_hours_stays(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "900K")
+    fill("mine", {"backbone": "b"})
+    held = Store("theirs", {"backbone": "a"}, (1000,))
+    with held:
+        held.write([(bytes([3] * 16), np.zeros(1000, np.float32))])
+    os.utime(held.folder / "about.json", (0, 0))
+    assert cache.make_room(899_000, keep=fresh_cache / "features" / "mine") == 0
+    assert held.folder.exists()
+    held.let_go()
+    os.utime(held.folder / "about.json", (0, 0))
+    assert cache.make_room(899_000, keep=fresh_cache / "features" / "mine") > 0
+    assert not held.folder.exists()
+
+
 def test_without_locks_a_space_that_may_be_read_stays(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSTART_CACHE_LIMIT", "900K")
     own = fill("own", {"backbone": "b"})

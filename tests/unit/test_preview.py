@@ -346,3 +346,9 @@ def test_a_preview_that_cannot_be_made_says_why(class_folders: Callable[..., Pat
     ):
         with pytest.raises(HeadstartError, match=words):
             CliRunner().invoke(command, [folder, "--image-size", "48", *arguments], catch_exceptions=False)
+
+
+def test_no_pictures_at_all_are_refused(class_folders: Callable[..., Path]) -> None:
+    folder = class_folders(per_class=1)
+    with pytest.raises(SettingError, match="pictures is 0: give a whole number from 1"):
+        choose_pictures(folder, 0)

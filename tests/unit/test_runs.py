@@ -146,6 +146,17 @@ def test_a_run_that_ends_before_its_first_checkpoint_leaves_nothing(fresh_cache:
     assert not folder.exists()
 
 
+def test_a_second_run_of_the_same_pictures_and_settings_leaves_the_folder_to_the_first(fresh_cache: Path) -> None:
+    folder = fresh_cache / "runs" / "shared"
+    with runs.held(folder, ABOUT):
+        with pytest.raises(ValueError, match="early"), runs.held(folder, {}):
+            raise ValueError("early")
+        assert folder.is_dir()
+        assert [run.alive for run in runs.list_runs()] == [True]
+        assert runs.list_runs()[0].about == ABOUT
+    assert not folder.exists()
+
+
 def test_without_locks_a_run_is_alive_while_it_changes(fresh_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "lock", lambda path: None)
     folder = interrupted(fresh_cache)

@@ -395,6 +395,14 @@ def test_a_rare_class_of_large_data_is_on_every_side_and_named() -> None:
     assert rare_classes(brought, split(brought, distinct(422))) == []
 
 
+@pytest.mark.parametrize(("validation", "test"), [(0.15, 0.2), (0.15, 0.15), (0.1, 0.1), (0.2, 0.2), (0.3, 0.05)])
+def test_of_two_pictures_of_a_class_one_is_learned_from_and_one_tests_whatever_the_shares(validation, test) -> None:
+    data = of_sizes(1500, 1500, 2)
+    result = split(data, distinct(3002), validation=validation, test=test)
+    assert [class_counts(data, getattr(result, side))[2] for side in SIDES] == [1, 0, 1]
+    assert not needs_cross_validation(data, result)
+
+
 def test_of_several_labels_rare_ones_are_on_every_side_too() -> None:
     rng = np.random.default_rng(0)
     targets = np.zeros((300, 60), bool)

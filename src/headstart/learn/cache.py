@@ -99,8 +99,8 @@ def room() -> int:
 def make_room(needed: int, keep: Path, anew: int | None = None) -> int:
     """Delete the least recently used spaces until `needed` more bytes fit the limit; return the bytes freed.
 
-    Those used within the last hour are never deleted: another run may read them. What would not fit even an empty cache
-    costs no space its place.
+    Those that another run holds, or that were used within the last hour, are never deleted. What would not fit even an
+    empty cache costs no space its place.
 
     Args:
         needed: Bytes that the space `keep` will grow by.
@@ -118,20 +118,21 @@ def make_room(needed: int, keep: Path, anew: int | None = None) -> int:
     for space in reversed(spaces):
         if freed >= excess:
             break
-        if space.folder != keep and time.time() - space.last_used > IN_USE_SECONDS:
-            shutil.rmtree(space.folder, ignore_errors=True)
+        unused = space.folder != keep and time.time() - space.last_used > IN_USE_SECONDS
+        if unused and _delete_unheld(space.folder, without_locks=True):
             freed += space.size
     return freed
 
 
-def _delete_unheld(folder: Path) -> bool:
-    """Delete a space unless a run holds it, or there are no locks to tell; return whether it is gone."""
+def _delete_unheld(folder: Path, *, without_locks: bool = False) -> bool:
+    """Delete a space unless a run holds it; return whether it is gone. Where no locks tell, as `without_locks` says."""
     try:
         own = lock(folder)
     except (BlockingIOError, FileNotFoundError):
         return False
-    if own is None:
+    if own is None and not without_locks:
         return False
     shutil.rmtree(folder, ignore_errors=True)
-    os.close(own)
+    if own is not None:
+        os.close(own)
     return True

@@ -163,8 +163,11 @@ def choose_pictures(data: str | os.PathLike[str], number: int, several: SeveralL
         several: How several labels a picture are written in a manifest.
 
     Raises:
+        SettingError: `number` is below 1.
         DataError: There is no picture, or the manifest cannot be used.
     """
+    if number < 1:
+        raise SettingError(f"pictures is {number}: give a whole number from 1.")
     is_manifest = not os.path.isdir(data) and os.path.splitext(data)[1].lower() in MANIFEST_SUFFIXES
     if is_manifest or several is not None:
         found = sorted(_listed(data, several), key=lambda one: (one.label, one.name))

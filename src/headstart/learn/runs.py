@@ -59,22 +59,28 @@ def name_of(identity: Mapping[str, Any]) -> str:
 def held(folder: Path, about: Mapping[str, Any]) -> Iterator[None]:
     """Mark a run as alive until the block ends, however it ends; a folder without a checkpoint then goes.
 
+    Where another process has the same run under way, the folder stays that one's.
+
     What cannot be written here is no error: writing the checkpoint tells it.
 
     Args:
         folder: Of the run.
         about: Plain values, for `headstart cache`.
     """
-    descriptor = None
-    with suppress(OSError):
+    descriptor, anothers = None, False
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = lock(folder)
         (folder / ABOUT).write_text(json.dumps(dict(about)), encoding="utf-8")
+    except BlockingIOError:
+        anothers = True
+    except OSError:
+        pass
     try:
         yield
     finally:
         with suppress(OSError):
-            if [path.name for path in folder.iterdir()] == [ABOUT]:
+            if not anothers and [path.name for path in folder.iterdir()] == [ABOUT]:
                 shutil.rmtree(folder)
         if descriptor is not None:
             os.close(descriptor)

@@ -253,7 +253,7 @@ def _contents(rows: np.ndarray, targets: np.ndarray, units: np.ndarray) -> dict[
 def _quotas(contents: dict[int, Counter[int]], shares: tuple[float, float, float]) -> dict[int, list[int]]:
     """Return for each class how many pictures each side should get, by largest remainders.
 
-    Train gets one at least, and so does every side where the class has a unit for each.
+    Train gets one at least, and so does every side where the class has a unit for each; where it has two, test does.
     """
     pictures: Counter[int] = Counter()
     units: Counter[int] = Counter()
@@ -269,9 +269,11 @@ def _quotas(contents: dict[int, Counter[int]], shares: tuple[float, float, float
         for side in sorted(range(3), key=lambda side: remainders[side])[: number - sum(quota)]:
             quota[side] += 1
         active = [side for side in range(3) if shares[side] > 0]
-        for side in active if units[target] >= len(active) else [_TRAIN]:
+        few = [_TRAIN, _TEST] if shares[_TEST] > 0 and units[target] > 1 else [_TRAIN]
+        wanted = active if units[target] >= len(active) else few
+        for side in wanted:
             if quota[side] == 0:
-                quota[quota.index(max(quota))] -= 1
+                quota[max(range(3), key=lambda other: quota[other] - (other in wanted))] -= 1
                 quota[side] += 1
         quotas[target] = quota
     return quotas

@@ -78,6 +78,7 @@ def fit_finetune(
         progress.note("There are too few pictures to validate fine-tuning: the frozen backbone is kept.", report=True)
         return start
     task = Task(setup, start, _below_the_cut(course, start, limits.views, progress))
+    told = None if on_epoch is None else _Told(on_epoch)
     folder = runs.folder_of(identity(task))
     begun, earlier = resume and checkpoint.exists(folder), checkpoint.written(folder)
     try:
@@ -86,9 +87,9 @@ def fit_finetune(
         if not resume:
             _tell_of_unfinished(folder, task.course.epochs, progress)
         with runs.held(folder, _about(task)):
-            return finetune(task, folder, resume, progress, on_epoch)
+            return finetune(task, folder, resume, progress, told)
     except Exception as error:
-        if begun or not (limits.auto and _may_be_left_out(error)):
+        if begun or not (limits.auto and _may_be_left_out(error)) or (told is not None and error is told.raised):
             raise
         why = _why(error)
         progress.note(f"Fine-tuning failed, and the frozen backbone is kept: {why}", report=True)
@@ -159,6 +160,21 @@ def _below_the_cut(course: Course, start: Trained, views: int | None, progress: 
     if start.features["precision"] == "float32":
         features = replace(features, precision="float32")
     return replace(course, features=choose_views(features, course.epochs, pixels=course.pixels, progress=progress))
+
+
+@dataclass
+class _Told:
+    """Calls the user's `on_epoch`, and keeps what it raises: the user's own, and never a reason to go on without."""
+
+    on_epoch: OnEpoch
+    raised: Exception | None = None
+
+    def __call__(self, row: dict[str, float]) -> None:
+        try:
+            self.on_epoch(row)
+        except Exception as error:
+            self.raised = error
+            raise
 
 
 def _may_be_left_out(error: Exception) -> bool:

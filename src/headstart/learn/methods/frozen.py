@@ -140,8 +140,8 @@ def fit_frozen(
             judged = _fit_and_validate(material, np.arange(len(split.train)), tell)
     if judged.fitted.history and judged.fitted.chosen["epochs"] < len(judged.fitted.history):
         progress.note(_out_of_patience(judged.fitted))
-    if prepared.cross_validate and as_long(setup.head, judged.fitted) != setup.head:
-        progress.note("There are too few pictures to hold some out for patience: the head learns for all its epochs.")
+    if judged.validation is None and as_long(setup.head, judged.fitted) != setup.head:
+        progress.note("No pictures are held out for patience: the head learns for all its epochs.")
     return Trained(
         network=Classifier(backbone.network, judged.final.module, activation=dataset.activation),
         chosen=judged.final.chosen,
