@@ -47,6 +47,16 @@ def test_several_labels_are_judged_by_mean_average_precision(tmp_path: Path) -> 
     assert all(panel[:, middle:].any() for panel in drawn)
 
 
+def test_with_class_weights_the_accuracy_that_they_weigh_stands_in_the_middle(tmp_path: Path) -> None:
+    rows = [{**row, "val_weighted_accuracy": 0.5 + 0.05 * row["epoch"]} for row in HISTORY]
+    draw_curves(rows, tmp_path / "curves.png")
+    drawn = [pixels_of(tmp_path / "curves.png", colour) for colour in (TRAINING, VALIDATION)]
+    third = drawn[0].shape[1] // 3
+    middle = slice(third + 20, 2 * third - 20)
+    assert [panel[:, middle].any() for panel in drawn] == [False, True]
+    assert all(panel[:, part].any() for panel in drawn for part in (slice(third), slice(2 * third, None)))
+
+
 def test_training_is_solid_and_validation_is_dashed(tmp_path: Path) -> None:
     level = [{"epoch": epoch, "accuracy": 0.5, "val_accuracy": 0.9} for epoch in range(1, 8)]
     draw_curves(level, tmp_path / "curves.png")

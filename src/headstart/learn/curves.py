@@ -7,7 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-PANELS = (("accuracy", "Accuracy"), ("mean_average_precision", "Mean average precision"), ("loss", "Loss"))
+PANELS = (
+    ("accuracy", "Accuracy"),
+    ("weighted_accuracy", "Weighted accuracy"),
+    ("mean_average_precision", "Mean average precision"),
+    ("loss", "Loss"),
+)
 # Blue and vermilion of Okabe and Ito's palette, told apart with every kind of colour vision and in grey.
 TRAINING, VALIDATION = "#0072B2", "#D55E00"
 GRID, TEXT, DIVIDER = "#E3E3E3", "#333333", "#666666"
@@ -16,7 +21,8 @@ GRID, TEXT, DIVIDER = "#E3E3E3", "#333333", "#666666"
 def draw_curves(history: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw a history with one row an epoch, `val_…` beside each: the main figure and `loss`; nothing without an epoch.
 
-    With several labels the main figure is `mean_average_precision`, else `accuracy`. Epochs are counted through; where
+    With several labels the main figure is `mean_average_precision`, else `accuracy`; where classes have weights, the
+    `weighted_accuracy`, by which the best epoch is chosen, stands beside it. Epochs are counted through; where
     those of the head end and those of fine-tuning begin stands a line.
 
     Args:

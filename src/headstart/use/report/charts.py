@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 # Stand-ins that no chart has otherwise -> variables of the page.
 INK, SOFT, GRID, FIRST, SECOND = "#010203", "#010204", "#010205", "#010206", "#010207"
 _VARIABLES = {INK: "ink", SOFT: "soft", GRID: "grid", FIRST: "first", SECOND: "second"}
-PANELS = {"accuracy": "Accuracy", "mean_average_precision": "Mean average precision", "loss": "Loss"}
+PANELS = {
+    "accuracy": "Accuracy",
+    "weighted_accuracy": "Weighted accuracy",
+    "mean_average_precision": "Mean average precision",
+    "loss": "Loss",
+}
 
 
 def curves(history: Sequence[Mapping[str, Any]]) -> dict[str, str]:
