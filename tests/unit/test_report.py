@@ -563,6 +563,7 @@ OTHERS: dict[str, list[Any]] = {
     "hidden": [(8, 4), (16,), (), [8]],
     "dropout": [0.1],
     "epochs": [3],
+    "patience": [2],
     "batch_size": [8],
     "learning_rate": [1e-05, 3],
     "output": ["multilabel"],
