@@ -186,8 +186,10 @@ def test_pictures_of_clients_that_have_gone_are_not_computed_and_take_no_place(
         service = client.app.state.service
         state = service.pool.state
         gate.clear()
-        busy = [threads.submit(client.post, "/predict", content=PICTURE) for _ in range(state().threads)]
-        until(lambda: state().busy == len(busy))
+        busy = []
+        while len(busy) < state().threads:  # one after the other, or a thread takes several
+            busy.append(threads.submit(client.post, "/predict", content=PICTURE))
+            until(lambda: state().busy == len(busy))
         for _ in range(4):  # each fills the queue, and leaves it empty
             leave(client, 8, lambda: state().waiting == 8)
             until(lambda: state().waiting == 0)
