@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from headstart.core.finished import Finish
-from headstart.core.progress import Progress
+from headstart.core.progress import OnEpoch, Progress
 from headstart.learn import classifier as learn
 from headstart.use.report import finish as write_report
 
@@ -22,7 +22,7 @@ class ImageClassifier(learn.ImageClassifier):
         out: str | os.PathLike[str] | None = None,
         resume: bool = False,
         progress: Progress | None = None,
-        on_epoch: learn.OnEpoch | None = None,
+        on_epoch: OnEpoch | None = None,
         finish: Finish | None = write_report,
     ) -> ImageClassifier:
         """Learn from labelled pictures, test once, and write the model folder with its report.

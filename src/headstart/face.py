@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from headstart.core.pictures import Picture
     from headstart.core.predictor import Predictor
     from headstart.core.progress import Progress
-    from headstart.learn.dataset import Dataset
     from headstart.learn.evaluation import DataEvaluation
     from headstart.use.explain import Explanation, Method
     from headstart.use.exporters.contract import Number
@@ -236,6 +235,7 @@ def report(
     from headstart.core import digests
     from headstart.core.artifact import read_description
     from headstart.core.errors import DataError
+    from headstart.learn.dataset import read_dataset_of
     from headstart.use.page import check_page, save_page
     from headstart.use.report import Finder, of_model
     from headstart.use.report import report as render
@@ -244,7 +244,7 @@ def report(
     page = folder.with_name(f"{folder.name}-report.html") if out is None else Path(out)
     check_page(page)
     description = read_description(folder)
-    paths = () if data is None else _labelled(data, description).paths
+    paths = () if data is None else read_dataset_of(data, description).paths
     find = Finder(paths, digests.trained_on(description))
     material = of_model(folder, description, find)
     if data is not None:
@@ -256,14 +256,6 @@ def report(
         material = replace(material, why_missing=find.why_missing(Path(data).name or str(data)))
     save_page(render(material if heat else replace(material, heat_maps=None)), page)
     return Report(page, len(material.said.names))
-
-
-def _labelled(data: Any, description: dict[str, Any]) -> Dataset:
-    """Return the labelled pictures that a model is used on, their labels written as those it learned from."""
-    from headstart.learn.dataset import read_dataset
-    from headstart.learn.several import several_labels_of
-
-    return read_dataset(data, several=several_labels_of(description), for_training=False, collect=True)
 
 
 def _predictor(model: str | os.PathLike[str] | Predictor) -> Predictor:
@@ -280,8 +272,8 @@ def _read(data: Any, predictor: Predictor, *, labelled: bool) -> Data:
 
     if not labelled and isinstance(data, (str, os.PathLike)) and (found := [str(path) for path in find_files(data)]):
         return Data(found)
-    from headstart.learn.dataset import targets_for
+    from headstart.learn.dataset import read_dataset_of, targets_for
 
-    dataset = _labelled(data, predictor.description)
+    dataset = read_dataset_of(data, predictor.description)
     targets = targets_for(dataset, predictor.classes)
     return Data(dataset.paths, None if dataset.several_labels else targets)  # only int8 needs them, of one class each

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,3 +240,14 @@ def test_openvino_is_not_asked_to_run_on_a_graphics_card(network, monkeypatch) -
         SettingError, match="device is 'cuda', and OpenVINO runs on the processor: choose 'cpu', or torch"
     ):
         made("openvino", network, "cuda")
+
+
+def test_a_cache_that_cannot_be_written_ends_it_before_torch_computes_what_cannot_be_kept(
+    samples, fresh_cache: Path
+) -> None:
+    fresh_cache.mkdir(parents=True, exist_ok=True)
+    (fresh_cache / "graphs").write_text("a file where the folder should be")
+    progress = Progress()
+    with pytest.raises(CacheError, match="cannot be written"):
+        choose_engine(Mean(), "no room", samples, "cpu", "float32", progress)
+    assert progress.notes == []

@@ -19,10 +19,11 @@ from headstart.core.errors import CacheError, TrainingError
 from headstart.core.progress import Progress
 from headstart.learn.features.engines import choose_precision
 from headstart.learn.finetune import checkpoint, loop, precision, validation
-from headstart.learn.finetune.loop import Job, Result, train
+from headstart.learn.finetune.loop import Result, train
 from headstart.learn.finetune.loss import losses_of, picture_weights, scaled_weights, weights_of
 from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.settings import TrainingSettings, complete
+from headstart.learn.finetune.state import Job
 from headstart.learn.finetune.validation import Judged
 from headstart.learn.heads import ClassWeight
 
@@ -170,8 +171,7 @@ def test_the_last_weights_are_equal_too_not_only_the_best(tmp_path, monkeypatch)
         run(EVERYTHING, folder=tmp_path, job=make_job())
     monkeypatch.undo()
     progress = Progress()
-    result = run(EVERYTHING, folder=tmp_path, resume=True, job=interrupted, progress=progress)
-    assert result.resumed_at == 2
+    run(EVERYTHING, folder=tmp_path, resume=True, job=interrupted, progress=progress)
     assert progress.notes == ["Resumed in epoch 3 of 4, after 5 of its steps."]
     assert_bitwise_equal(interrupted.network.state_dict(), whole.network.state_dict())
 
@@ -189,8 +189,7 @@ def test_a_run_stopped_by_patience_does_not_go_on_when_resumed(tmp_path, monkeyp
 
 def test_nothing_to_resume_is_said_and_a_resumed_run_says_where(tmp_path) -> None:
     progress = Progress()
-    first = run(EVERYTHING, folder=tmp_path, resume=True, progress=progress)
-    assert first.resumed_at is None
+    run(EVERYTHING, folder=tmp_path, resume=True, progress=progress)
     assert any("no checkpoint" in note and "began anew" in note for note in progress.notes)
     progress = Progress()
     run(EVERYTHING, folder=tmp_path, resume=True, progress=progress)
@@ -263,8 +262,9 @@ def test_a_run_that_begins_anew_leaves_a_checkpoint_that_is_further(tmp_path, mo
         reached.append(checkpoint.peek(tmp_path))
     assert reached == [checkpoint.Peek(*where, "float32") for where in ((2, 2), (2, 2), (2, 4))]
     monkeypatch.undo()
-    resumed = run(EVERYTHING, folder=tmp_path, resume=True)
-    assert resumed.resumed_at == 2
+    progress = Progress()
+    resumed = run(EVERYTHING, folder=tmp_path, resume=True, progress=progress)
+    assert progress.notes == ["Resumed in epoch 3 of 4, after 4 of its steps."]
     assert_bitwise_equal(resumed.best, whole.best)
 
 

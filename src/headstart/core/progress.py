@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
+
+# What a user may have called with each epoch's row: its figures, and as `stage` of what, `head` or `finetune`.
+OnEpoch = Callable[[dict[str, Any]], None]
 
 
 class Update(Protocol):

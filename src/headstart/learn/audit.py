@@ -136,6 +136,7 @@ class _Reader:
         self._new: Store = {}
 
     def record(self, path: str) -> Record:
+        """Return the record of a file; what is wrong with it is its `problem`."""
         try:
             data = images.read(path)
         except ImageError as error:
@@ -152,6 +153,7 @@ class _Reader:
         return record
 
     def write_back(self) -> None:
+        """Keep the new records for other runs."""
         with self._lock:  # a second Ctrl-C does not wait for the threads
             self._store.update(self._new)
 

@@ -19,9 +19,8 @@ from headstart.core import settings
 from headstart.core.errors import CacheError
 from headstart.core.replacing import lock
 from headstart.learn.database import opened
-from headstart.learn.runs import list_runs
+from headstart.learn.runs import IN_USE_SECONDS, list_runs
 
-IN_USE_SECONDS = 3600.0
 # Graphs of networks, what the audit found out of pictures, ImageNet's classifiers, and what trials of speed found.
 OTHERS = ("graphs", "records", "imagenet", "precision")
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from headstart.core import pictures as sources
 from headstart.core.finished import Finish
 from headstart.core.metrics import Evaluation
 from headstart.core.predictor import Predictor
-from headstart.core.progress import Progress
+from headstart.core.progress import OnEpoch, Progress
 from headstart.core.text import cell_name
 from headstart.learn import parameters
 from headstart.learn.shares import TEST_SIZE, VALIDATION_SIZE
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from headstart.learn.trained import Trained
 
 DEFAULT_BUDGET = "2m"
-OnEpoch = Callable[[dict[str, Any]], None]
 
 
 class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from headstart.core.text import count
 from headstart.learn.folder import read_folder
 from headstart.learn.listing import Listing, data_error, shown, some
 from headstart.learn.manifest import MANIFEST_SUFFIXES, read_frame, read_manifest, read_sequences
-from headstart.learn.several import SeveralLabels, as_matrix, seems_several
+from headstart.learn.several import SeveralLabels, as_matrix, seems_several, several_labels_of
 
 # One to learn from and one to test on.
 MIN_PICTURES = 2
@@ -186,6 +186,19 @@ def read_dataset(
     if problems and (not collect or not dataset.paths):
         raise data_error(dataset.source, problems, warnings)
     return replace(dataset, problems=tuple(problems), warnings=tuple(warnings))
+
+
+def read_dataset_of(data: Any, description: Mapping[str, Any]) -> Dataset:
+    """Read the labelled pictures that a saved model is used on: several labels are written as those it learned from.
+
+    Args:
+        data: As for `read_dataset`.
+        description: The model's `model.json`.
+
+    Raises:
+        DataError: The data cannot be read, or some of it is wrong.
+    """
+    return read_dataset(data, several=several_labels_of(description), for_training=False, collect=True)
 
 
 def own_test_split(dataset: Dataset) -> str | None:

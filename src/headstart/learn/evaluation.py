@@ -15,11 +15,10 @@ from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
 from headstart.core.slices import Slices, slices
 from headstart.learn.audit import audit, set_aside
-from headstart.learn.dataset import Dataset, check_known, read_dataset, targets_for
+from headstart.learn.dataset import Dataset, check_known, read_dataset_of, targets_for
 from headstart.learn.features.records import Records
 from headstart.learn.listing import some
 from headstart.learn.save import measure
-from headstart.learn.several import several_labels_of
 from headstart.learn.units import find_units
 
 
@@ -83,7 +82,7 @@ def evaluate_on(
         SettingError: The data have no such split.
     """
     progress = progress or Progress()
-    dataset = read_dataset(data, several=several_labels_of(predictor.description), for_training=False, collect=True)
+    dataset = read_dataset_of(data, predictor.description)
     if part is not None:
         dataset = _part(dataset, part)
     check_known(dataset, predictor.classes)  # before every picture is read

@@ -12,9 +12,8 @@ from headstart.core import digests
 from headstart.core.errors import DataError, ImageError
 from headstart.core.predictor import Predictor
 from headstart.core.progress import Progress
-from headstart.learn.dataset import read_dataset
+from headstart.learn.dataset import read_dataset_of
 from headstart.learn.features.saved import saved_features
-from headstart.learn.several import several_labels_of
 
 NEIGHBOURS = 5
 
@@ -44,7 +43,7 @@ class TrainingPictures:
     def __init__(
         self, predictor: Predictor, data: str | os.PathLike[str] | Any, *, progress: Progress | None = None
     ) -> None:
-        dataset = read_dataset(data, several=several_labels_of(predictor.description), for_training=False, collect=True)
+        dataset = read_dataset_of(data, predictor.description)
         learned = digests.trained_on(predictor.description)
         chosen: dict[str, tuple[str, str]] = {}
         for row, path in enumerate(dataset.paths):

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from headstart.core import settings
-from headstart.core.errors import HeadstartError, SettingError, cache_unwritable
+from headstart.core.errors import CacheError, HeadstartError, SettingError, cache_unwritable
 from headstart.core.machine import cores
 from headstart.core.predictor import BATCH_SIZE
 from headstart.core.progress import Progress
@@ -192,6 +192,8 @@ def choose_engine(
         try:
             engine = make(network, identity, samples.shape[1:3], device, attempt)
             agreement = cosines(to_the_end(engine.run(samples)), reference)
+        except CacheError:  # torch would compute for hours what cannot be kept, nor the model be saved
+            raise
         except (HeadstartError, RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
             progress.note(f"The fast engine cannot run this network ({_first_line(error)}); torch does.")
             break

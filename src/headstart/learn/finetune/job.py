@@ -14,12 +14,12 @@ from headstart.core.errors import SettingError
 from headstart.core.progress import Progress
 from headstart.learn import runs
 from headstart.learn.finetune import precision
-from headstart.learn.finetune.loop import Job
 from headstart.learn.finetune.loss import picture_weights, scaled_weights
 from headstart.learn.finetune.mixing import has_rectangles
 from headstart.learn.finetune.optimizer import parameter_groups
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import Source, open_sources
+from headstart.learn.finetune.state import Job
 from headstart.learn.finetune.task import Task, network_identity
 from headstart.learn.finetune.tensors import as_inputs
 from headstart.learn.finetune.unfreezing import apply_phase

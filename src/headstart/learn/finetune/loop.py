@@ -1,4 +1,4 @@
-"""The training loop, written out from top to bottom: what a training is, `train`, a step, the end of an epoch.
+"""The training loop, written out from top to bottom: `train`, a step, the end of an epoch.
 
 All randomness of a step comes from the seed and the number of the step, and all randomness of an epoch from the seed
 and the number of the epoch. A checkpoint therefore needs no state of any generator, and a run that is resumed takes
@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from headstart.core.errors import CacheError
-from headstart.core.progress import Progress
+from headstart.core.progress import OnEpoch, Progress
 from headstart.learn.finetune import checkpoint
 from headstart.learn.finetune.failures import check_finite, failures_are_explained
 from headstart.learn.finetune.loss import losses_of, right_of, weights_of
@@ -27,7 +26,7 @@ from headstart.learn.finetune.mixing import mix
 from headstart.learn.finetune.optimizer import make_optimizer
 from headstart.learn.finetune.schedule import average_decay, factor
 from headstart.learn.finetune.settings import TrainingSettings
-from headstart.learn.finetune.source import Source
+from headstart.learn.finetune.state import Job, Run, Training
 from headstart.learn.finetune.tensors import (
     Tensors,
     as_inputs,
@@ -40,144 +39,6 @@ from headstart.learn.finetune.tensors import (
 from headstart.learn.finetune.validation import validate
 
 PLATEAU_EPOCHS = 2
-# What every validation is better than.
-NOTHING = (-1.0, -math.inf)
-
-OnEpoch = Callable[[dict[str, Any]], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """What is trained on what.
-
-    Attributes:
-        network: Inputs of the source -> logits; its frozen parts are frozen.
-        groups: Optimizer parameter groups: `params` and the peak `lr` of each.
-        train, validation: Where inputs come from.
-        targets, validation_targets: float32 `(n, c)`: one-hot, or several ones a row.
-        loss: `softmax` or `sigmoid` cross-entropy.
-        class_weights: float32 `(c,)`, by which pictures weigh in a step; None where all weigh alike.
-        start_epoch: Called with the number of each epoch before it, to unfreeze more.
-        device: Where the network is; targets and class weights are there too.
-        phases: The first epoch of each phase of a gradual schedule, ascending from 0. A phase is a training of its own,
-            with a schedule and patience of its own, that goes on from the weights of the one before.
-        validation_weights: float64 `(m,)`, what each validation picture counts; None where all count alike.
-    """
-
-    network: nn.Module
-    groups: list[dict[str, Any]]
-    train: Source
-    validation: Source
-    targets: torch.Tensor
-    validation_targets: torch.Tensor
-    loss: str
-    class_weights: torch.Tensor | None
-    start_epoch: Callable[[int], None]
-    device: torch.device
-    phases: tuple[int, ...] = (0,)
-    validation_weights: np.ndarray | None = None
-
-
-@dataclass
-class Run:
-    """Where a run is; all of it is in the checkpoint.
-
-    Attributes:
-        epoch, step_in_epoch: The next step, from 0.
-        loss_sum, right, seen, seconds: Of the epoch so far: losses and right answers summed over the pictures seen.
-        best, best_epoch: Rank of the best validation so far, and its epoch, from 1.
-        phase_best, since_best: Rank of the best one of the phase so far, and the epochs since.
-        plateau: Factor that the plateau schedule has come to in the phase.
-        history: A row for each epoch done.
-    """
-
-    epoch: int = 0
-    step_in_epoch: int = 0
-    loss_sum: float = 0.0
-    right: float = 0.0
-    seen: int = 0
-    seconds: float = 0.0
-    best: tuple[float, float] = NOTHING
-    best_epoch: int = 0
-    phase_best: tuple[float, float] = NOTHING
-    since_best: int = 0
-    plateau: float = 1.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    @property
-    def reached(self) -> tuple[int, int]:
-        """The next epoch and step, as `checkpoint.Peek` has them."""
-        return self.epoch, self.step_in_epoch
-
-    @property
-    def where(self) -> str:
-        """The next step, as people count."""
-        return f"epoch {self.epoch + 1}, step {self.step_in_epoch + 1}"
-
-    def add(self, loss: float, right: float, pictures: int) -> None:
-        """Count a step."""
-        self.step_in_epoch += 1
-        self.loss_sum += loss * pictures
-        self.right += right
-        self.seen += pictures
-
-    def go_to(self, epoch: int) -> None:
-        """Go to the start of an epoch."""
-        self.epoch, self.step_in_epoch = epoch, 0
-        self.loss_sum, self.right, self.seen, self.seconds = 0.0, 0.0, 0, 0.0
-
-    def begin_phase(self) -> None:
-        """Forget what only counts within a phase."""
-        self.phase_best, self.since_best, self.plateau = NOTHING, 0, 1.0
-
-
-@dataclass(eq=False)
-class Training:
-    """A training under way: what a step works with, and what it changes.
-
-    Attributes:
-        job: What is trained on what.
-        settings: Complete settings, with a precision.
-        seed: Of order, dropout and mixing.
-        steps_per_epoch: How many steps an epoch has.
-        optimizer: Of the job's groups.
-        peaks: Their learning rates at the peak.
-        run: Where the training is.
-        average: The averaged weights; empty where none are kept.
-        best: The weights that validation found best.
-    """
-
-    job: Job
-    settings: TrainingSettings
-    seed: int
-    steps_per_epoch: int
-    optimizer: torch.optim.Optimizer
-    peaks: list[float]
-    run: Run
-    average: Tensors
-    best: Tensors
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs there are."""
-        return int(self.settings.epochs or 1)
-
-    @property
-    def phase(self) -> range:
-        """The epochs of the phase that the next step is in."""
-        first = max(epoch for epoch in self.job.phases if epoch <= self.run.epoch)
-        return range(first, min((epoch for epoch in self.job.phases if epoch > first), default=self.epochs))
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to go on from here."""
-        return {
-            "run": vars(self.run),
-            "average": self.average,
-            "best": self.best,
-            "precision": self.settings.precision,
-            "network": self.job.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
 
 
 @dataclass
@@ -225,13 +86,11 @@ class Result:
     Attributes:
         best, best_epoch: The best weights by validation, and their epoch, from 1.
         history: One row an epoch.
-        resumed_at: The epoch, from 0, that the run was resumed in, or None.
     """
 
     best: Tensors
     best_epoch: int
     history: tuple[dict[str, float], ...]
-    resumed_at: int | None
 
 
 def train(
@@ -262,11 +121,11 @@ def train(
     """
     progress = progress or Progress()
     training = begin(job, settings, seed)
-    resumed = resume and folder is not None and continue_from(folder, training, progress)
+    if resume and folder is not None:
+        continue_from(folder, training, progress)
     earlier = None if resume or folder is None else checkpoint.peek(folder)
     keeper = Keeper(folder, (earlier.epoch, earlier.step) if earlier else (0, 0))
     run, epochs, count = training.run, training.epochs, len(job.targets)
-    resumed_at = run.epoch if resumed else None
     with (
         checkpoint.stop_between_steps() as should_stop,
         own_random_state(),
@@ -296,7 +155,7 @@ def train(
                 progress.note(out_of_patience(training))
             if should_stop():
                 raise keeper.stopped(run)
-    return Result(training.best, run.best_epoch, tuple(run.history), resumed_at)
+    return Result(training.best, run.best_epoch, tuple(run.history))
 
 
 def begin(job: Job, settings: TrainingSettings, seed: int) -> Training:
@@ -315,8 +174,8 @@ def begin(job: Job, settings: TrainingSettings, seed: int) -> Training:
     )
 
 
-def continue_from(folder: Path, training: Training, progress: Progress) -> bool:
-    """Put a run's checkpoint into a training that has taken no step yet; return whether there was one, and tell it.
+def continue_from(folder: Path, training: Training, progress: Progress) -> None:
+    """Put a run's checkpoint, if there is one, into a training that has taken no step yet, and tell it.
 
     Raises:
         CacheError: It is damaged or belongs to another network.
@@ -324,7 +183,7 @@ def continue_from(folder: Path, training: Training, progress: Progress) -> bool:
     saved = checkpoint.load(folder)
     if saved is None:
         progress.note("There was no checkpoint of these pictures and settings to resume: training began anew.")
-        return False
+        return
     network = training.job.network
     try:
         network.load_state_dict(saved["network"])
@@ -339,7 +198,6 @@ def continue_from(folder: Path, training: Training, progress: Progress) -> bool:
     run, epochs = training.run, training.epochs
     where = f"in epoch {run.epoch + 1} of {epochs}, after {run.step_in_epoch} of its steps"
     progress.note(f"Resumed {where if run.epoch < epochs else 'after the last epoch'}.")
-    return True
 
 
 def batches_left(training: Training) -> Iterator[tuple[np.ndarray, np.ndarray]]:

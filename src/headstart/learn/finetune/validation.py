@@ -14,7 +14,7 @@ from headstart.learn.finetune.loss import losses_of, right_of
 from headstart.learn.finetune.tensors import Tensors, as_inputs, copy_tensors
 
 if TYPE_CHECKING:
-    from headstart.learn.finetune.loop import Job
+    from headstart.learn.finetune.state import Job
 
 LARGEST_BATCH = 64
 

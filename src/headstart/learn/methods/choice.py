@@ -16,10 +16,10 @@ from headstart.core.outcomes import Outcomes
 from headstart.core.progress import Progress
 from headstart.core.sentences import paired_verdict
 from headstart.core.significance import mcnemar, paired_permutation
-from headstart.learn.finetune.loop import Job
 from headstart.learn.finetune.loss import picture_weights
 from headstart.learn.finetune.moved import distances
 from headstart.learn.finetune.settings import TrainingSettings
+from headstart.learn.finetune.state import Job
 from headstart.learn.finetune.task import Task
 from headstart.learn.finetune.validation import validation_logits
 from headstart.learn.heads import ClassWeight

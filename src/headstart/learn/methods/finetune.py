@@ -9,15 +9,16 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from headstart.core.errors import CacheError, HeadstartError, TrainingError
-from headstart.core.progress import Progress
+from headstart.core.progress import OnEpoch, Progress
 from headstart.learn import runs
 from headstart.learn.finetune import checkpoint
 from headstart.learn.finetune.estimate import seconds_needed
 from headstart.learn.finetune.failures import failures_are_explained, without_checkpoint
 from headstart.learn.finetune.job import make_job, put_back
-from headstart.learn.finetune.loop import OnEpoch, train
+from headstart.learn.finetune.loop import train
 from headstart.learn.finetune.settings import TrainingSettings
 from headstart.learn.finetune.source import choose_views
 from headstart.learn.finetune.task import Course, Task, identity, make_course
@@ -64,7 +65,8 @@ def fit_finetune(
         limits: None sets none.
         resume: Whether to continue from the checkpoint of an earlier run with the same data and settings.
         progress: Is shown the steps, and told what was gained.
-        on_epoch: Called with each epoch's row; `stage` of those of the head that training begins with is `head`.
+        on_epoch: Called with each epoch's row; `stage` is `head` in those of the head that training begins with, then
+            `finetune`.
 
     Raises:
         TrainingError: The loss explodes or memory is short.
@@ -164,14 +166,14 @@ def _below_the_cut(course: Course, start: Trained, views: int | None, progress: 
 
 @dataclass
 class _Told:
-    """Calls the user's `on_epoch`, and keeps what it raises: the user's own, and never a reason to go on without."""
+    """Calls the user's `on_epoch` with rows of fine-tuning, and keeps what it raises: no reason to go on without."""
 
     on_epoch: OnEpoch
     raised: Exception | None = None
 
-    def __call__(self, row: dict[str, float]) -> None:
+    def __call__(self, row: dict[str, Any]) -> None:
         try:
-            self.on_epoch(row)
+            self.on_epoch({**row, "stage": "finetune"})
         except Exception as error:
             self.raised = error
             raise

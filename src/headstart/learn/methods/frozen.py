@@ -6,7 +6,7 @@ training and validation pictures together, since by then nothing is left to choo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from headstart.core.metrics import Evaluation, mean_evaluation
 from headstart.core.outcomes import Outcomes
-from headstart.core.progress import Progress
+from headstart.core.progress import OnEpoch, Progress
 from headstart.learn.features.engines import choose_device
 from headstart.learn.features.extract import backbone_graph, extract
 from headstart.learn.heads import FittedHead, Head, MLPHead, OnHeadEpoch, SingleOutput
@@ -103,7 +103,7 @@ class Judged:
 def fit_frozen(
     setup: Setup,
     progress: Progress | None = None,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    on_epoch: OnEpoch | None = None,
     stage: str | None = None,
 ) -> Trained:
     """Fit a head on the frozen backbone's features.

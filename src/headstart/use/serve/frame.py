@@ -44,6 +44,7 @@ class Frame:
         status = 0
 
         async def framed(message: Message) -> None:
+            """Send a message on, with our headers, and remember the status."""
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -58,6 +59,7 @@ class Frame:
             await send(message)
 
         async def answered(scope: Scope, receive: Receive, send: Send) -> None:
+            """Answer, by 500 where the application fails."""
             try:
                 await self._guarded(scope, receive, send)
             except Exception:
